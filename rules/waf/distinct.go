@@ -1,0 +1,100 @@
+package waf
+
+import (
+	"strings"
+
+	"github.com/corazawaf/coraza/v3/collection"
+	"github.com/corazawaf/coraza/v3/experimental/plugins"
+	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
+	"github.com/corazawaf/coraza/v3/types"
+)
+
+// The engine remembers transformed values by the address of their key and by
+// their index in the collection, whose order changes from one rule to the next.
+// Two values under one key address can therefore receive each other's transformed
+// text, and a rule then judges the wrong one. Every value gets a key of its own
+// here, before the first rule of a phase reads it.
+
+// prepareAction is the name of the action that prepares phase 2. It belongs to
+// the first rule of that phase, behind the body parsers.
+const prepareAction = "moatprepare"
+
+func init() {
+	plugins.RegisterAction(prepareAction, func() plugintypes.Action { return prepare{} })
+}
+
+// prepare gives every value of the request's collections a key of its own, and
+// holds those collections to the argument limit that the engine does not count.
+type prepare struct{}
+
+func (prepare) Init(plugintypes.RuleMetadata, string) error { return nil }
+
+func (prepare) Type() plugintypes.ActionType { return plugintypes.ActionTypeNondisruptive }
+
+func (prepare) Evaluate(_ plugintypes.RuleMetadata, tx plugintypes.TransactionState) {
+	v := tx.Variables()
+	for _, m := range []collection.Map{
+		v.ArgsPost(), v.ArgsPath(),
+		v.MultipartPartHeaders(), v.MultipartName(), v.MultipartFilename(),
+		v.MultipartFilenameCharset(), v.MultipartFilenameLanguage(),
+		v.Files(), v.FilesNames(), v.FilesSizes(), v.FilesTmpContent(),
+	} {
+		n := distinctKeys(m)
+		if n > defaultArguments {
+			set(v.ArgumentsLimitReached(), "1")
+		}
+	}
+	for _, m := range []collection.Map{v.RequestXML(), v.XML()} {
+		distinctKeys(m)
+		if len(m.Get("/*")) > defaultArguments {
+			set(v.ArgumentsLimitReached(), "1")
+		}
+	}
+}
+
+// distinctKeys gives every value of a collection a key of its own, and returns
+// how many values there are. A collection without repeated or empty names stays
+// as it is.
+func distinctKeys(m collection.Map) int {
+	all := m.FindAll()
+	if len(all) == 0 || !sharesKeys(all) {
+		return len(all)
+	}
+	// Values of one name come together and in order, and so does what is put back.
+	for _, d := range all {
+		m.Remove(d.Key())
+	}
+	for _, d := range all {
+		m.Add(ownKey(d.Key()), d.Value())
+	}
+	return len(all)
+}
+
+// sharesKeys reports whether two values could have the same key address: values
+// of one name, or of the empty name, which has no address at all.
+func sharesKeys(all []types.MatchData) bool {
+	previous := ""
+	for i, d := range all {
+		key := strings.ToLower(d.Key()) // the collections fold the case so
+		if key == "" || i > 0 && key == previous {
+			return true
+		}
+		previous = key
+	}
+	return false
+}
+
+// ownKey returns a copy of a key at an address of its own. The empty key too has
+// one: the address of the byte that it was cut from.
+func ownKey(key string) string {
+	if key == "" {
+		return strings.Clone("\x00")[:0]
+	}
+	return strings.Clone(key)
+}
+
+// set sets a variable of the transaction. The engine's interface has only the
+// getter, its type the setter.
+func set(v collection.Single, value string) {
+	v.(interface{ Set(string) }).Set(value)
+}

@@ -1,0 +1,75 @@
+package waf
+
+import (
+	"io"
+	"sync"
+
+	"github.com/corazawaf/coraza/v3"
+)
+
+// loaded is an engine with its rules. It is immutable, and shared by the stages
+// that have the same rules.
+type loaded struct {
+	key   digest
+	waf   coraza.WAF
+	rules int
+}
+
+// registry holds the engines in use, by content. An engine takes tens of
+// milliseconds and megabytes; twenty policies with the same rules pay once.
+type registry struct {
+	mu sync.Mutex
+	m  map[digest]*shared
+}
+
+type shared struct {
+	once   sync.Once
+	loaded *loaded
+	err    error
+	users  int
+}
+
+var engines = registry{m: map[digest]*shared{}}
+
+// acquire returns the engine of that content, which build makes if nobody uses
+// it yet.
+func (r *registry) acquire(key digest, build func(digest) (*loaded, error)) (*loaded, error) {
+	r.mu.Lock()
+	s := r.m[key]
+	if s == nil {
+		s = &shared{}
+		r.m[key] = s
+	}
+	s.users++
+	r.mu.Unlock()
+
+	s.once.Do(func() { s.loaded, s.err = build(key) })
+	if s.err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if s.users--; r.m[key] == s {
+			delete(r.m, key) // the next try builds again
+		}
+		return nil, s.err
+	}
+	return s.loaded, nil
+}
+
+// release gives an engine back and frees it with its last user. What the engine
+// has compiled stays valid for requests under way.
+func (r *registry) release(l *loaded) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.m[l.key]
+	if s == nil || s.loaded != l {
+		return nil
+	}
+	if s.users--; s.users > 0 {
+		return nil
+	}
+	delete(r.m, l.key)
+	if c, ok := l.waf.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
