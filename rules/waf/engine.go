@@ -55,7 +55,12 @@ type transaction interface {
 }
 
 // plain is Coraza as it is.
-type plain struct{ waf coraza.WAF }
+type plain struct {
+	waf coraza.WAF
+
+	// observe, if not nil, is told every rule that matched. It is for tests.
+	observe func([]types.MatchedRule)
+}
 
 var errTransaction = errors.New("the engine's transaction lacks a method that moat needs")
 
@@ -64,6 +69,9 @@ func (e plain) evaluate(r *filter.Request, body bodyFunc) (out outcome, err erro
 	base := e.waf.NewTransactionWithID(r.ID())
 	tx, ok := base.(transaction)
 	defer func() {
+		if e.observe != nil {
+			e.observe(base.MatchedRules())
+		}
 		// The transaction goes back to the engine's pool. An error here is one of
 		// removing temporary files.
 		if closeErr := base.Close(); closeErr != nil && err == nil {
@@ -130,6 +138,7 @@ func (e plain) addBody(tx transaction, p payload) (*types.Interruption, error) {
 		// stands.
 		if v.RequestBodyProcessor().Get() == processors[kindText] {
 			set(v.RequestBodyProcessor(), processors[kindJSON])
+			set(v.RequestBodyLength(), strconv.Itoa(len(p.data))) // as the parser for text does
 		}
 	case kindText:
 		if v.RequestBodyProcessor().Get() == processors[kindText] {
@@ -178,6 +187,13 @@ func addConnection(tx transaction, r *filter.Request) {
 	tx.ProcessURI(uri, r.HTTP.Method, r.HTTP.Proto)
 	tx.SetServerName(r.Host)
 	distinctKeys(tx.Variables().ArgsGet())
+	if r.HTTP.Method == http.MethodConnect {
+		// The engine takes the authority form (RFC 9112 section 3.2.3) for a path
+		// that does not parse.
+		if _, _, err := net.SplitHostPort(uri); err == nil {
+			tx.RemoveRuleByID(ruleURI)
+		}
+	}
 }
 
 // localAddr returns the address at which net/http took the connection.
@@ -197,7 +213,9 @@ func localAddr(ctx context.Context) (host string, port int) {
 // of them elsewhere.
 func addHeaders(tx transaction, r *filter.Request) {
 	h := r.HTTP
-	if h.Host != "" {
+	// A request of HTTP/1.1 without the field does not get here, one with an empty
+	// field does.
+	if h.Host != "" || h.ProtoMajor == 1 && h.ProtoMinor == 1 {
 		tx.AddRequestHeader("Host", h.Host)
 	}
 	for key, values := range h.Header {

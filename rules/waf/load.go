@@ -55,7 +55,7 @@ func New(c Config) (*Stage, error) {
 	if err != nil {
 		return nil, rules.Errors{src.locate(plan, err)}
 	}
-	return &Stage{config: c, loaded: l, engine: plain{l.waf}, files: slices.Sorted(maps.Keys(src.contents))}, nil
+	return &Stage{config: c, loaded: l, engine: plain{waf: l.waf}, files: slices.Sorted(maps.Keys(src.contents))}, nil
 }
 
 // Close gives the stage's share of the engine back. Requests under way end
