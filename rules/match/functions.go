@@ -16,7 +16,7 @@ const (
 	maxExprLength  = 8 << 10 // characters
 	maxExprNodes   = 4000
 	maxExprDepth   = 100
-	maxExprNesting = 2 // comprehensions within each other
+	maxExprNesting = 2    // comprehensions within each other
 	maxRegexSize   = 4000 // instructions of a regular expression
 )
 
