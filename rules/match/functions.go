@@ -21,7 +21,7 @@ const (
 )
 
 // maxCost bounds the evaluation of an expression, in units of CEL: about a step,
-// or ten bytes of text looked at. It is a matter of milliseconds.
+// or ten bytes of text looked at: some tens of milliseconds at worst.
 const maxCost = 1_000_000
 
 // celEnv returns the environment of expressions: CEL's standard library without
