@@ -1,0 +1,198 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/moatwaf/moat/filter"
+)
+
+// Config is the auth section of a policy.
+type Config struct {
+	// Realm names what the credentials are for: printable ASCII.
+	Realm string
+	// Methods are the ways to prove who one is. Their order is that of the
+	// challenges. If a request has credentials for several, the first one
+	// decides; there is no second try.
+	Methods []Method
+	// Requirements say what is asked where. See the package comment.
+	Requirements []Requirement
+}
+
+// Demand is whether a requirement asks for a caller.
+type Demand uint8
+
+const (
+	// Required asks for a verified caller. It is the zero value.
+	Required Demand = iota
+	// None asks for nobody.
+	None
+)
+
+// Requirement says what is asked of requests that match.
+type Requirement struct {
+	// ID names the requirement in audit lines; empty takes "require[i]".
+	ID string
+	// Match is the condition; nil matches every request. It may look at
+	// Request.Path, which is set to each reading in turn.
+	Match filter.Matcher
+	// Auth says whether a caller is needed at all.
+	Auth Demand
+	// Roles are the roles of which the caller needs one.
+	Roles []string
+	// Scopes are the scopes that the caller needs, all of them.
+	Scopes []string
+	// Methods are the names of the methods that are taken; none takes all.
+	Methods []string
+	// Conceal answers 404 to whoever may not. See the package comment.
+	Conceal bool
+}
+
+// maxMethods is the number of bits in a methodSet.
+const maxMethods = 64
+
+// methodSet is a set of methods, by their place in the configuration.
+type methodSet uint64
+
+// requirement is a compiled Requirement.
+type requirement struct {
+	id         string
+	match      filter.Matcher
+	required   bool
+	conceal    bool
+	roles      []string
+	scopes     []string
+	methods    methodSet
+	challenges []string // for a caller without credentials
+}
+
+// Auth is a compiled auth section: immutable, and safe for concurrent use. The
+// stages of the zero Auth fail on every request.
+type Auth struct {
+	ready        bool
+	realm        string
+	methods      []Method
+	requirements []requirement
+	conceals     bool
+}
+
+// New compiles an auth section. It returns every fault of it at once, joined, and
+// then no Auth.
+func New(c Config) (*Auth, error) {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	if err := checkRealm(c.Realm); err != nil {
+		errs = append(errs, err)
+	}
+	if len(c.Methods) > maxMethods {
+		return nil, fmt.Errorf("%d methods, %d are allowed", len(c.Methods), maxMethods)
+	}
+	a := &Auth{realm: c.Realm, methods: slices.Clone(c.Methods)}
+	byName := make(map[string]methodSet)
+	var all methodSet
+	for i, m := range c.Methods {
+		if _, twice := byName[m.Name()]; twice {
+			fault("method %s is there twice", m.Name())
+		}
+		byName[m.Name()] |= 1 << i
+		all |= 1 << i
+	}
+
+	for i, q := range c.Requirements {
+		out := requirement{
+			id:       q.ID,
+			match:    q.Match,
+			required: q.Auth != None,
+			conceal:  q.Conceal,
+			roles:    slices.Clone(q.Roles),
+			scopes:   slices.Clone(q.Scopes),
+			methods:  all,
+		}
+		if out.id == "" {
+			out.id = "require[" + strconv.Itoa(i) + "]"
+		}
+		if q.Auth > None {
+			fault("requirement %s: there is no demand %d", out.id, q.Auth)
+		}
+		if !out.required && (len(q.Roles) > 0 || len(q.Scopes) > 0 || len(q.Methods) > 0 || q.Conceal) {
+			fault("requirement %s: asks for nobody, and has roles, scopes, methods or conceal", out.id)
+		}
+		for _, s := range q.Scopes {
+			if !isScope(s) {
+				fault("requirement %s: %q is no scope: printable ASCII without space, quotation mark and backslash", out.id, s)
+			}
+		}
+		if slices.Contains(q.Roles, "") {
+			fault("requirement %s: an empty role", out.id)
+		}
+		if len(q.Methods) > 0 {
+			out.methods = 0
+			for _, name := range q.Methods {
+				m, known := byName[name]
+				if !known {
+					fault("requirement %s: there is no method %s", out.id, name)
+				}
+				out.methods |= m
+			}
+		}
+		if out.required {
+			out.challenges = a.challenges(out.methods, -1, Problem{})
+			if len(out.challenges) == 0 && len(errs) == 0 {
+				fault("requirement %s: none of its methods can be asked for, and every 401 must ask", out.id)
+			}
+		}
+		a.conceals = a.conceals || q.Conceal
+		a.requirements = append(a.requirements, out)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	a.ready = true
+	return a, nil
+}
+
+// Conceals reports whether a requirement conceals: then the host must answer a
+// missing resource in the same bytes (filter.Config.Conceals).
+func (a *Auth) Conceals() bool { return a.conceals }
+
+// Authenticate returns the stage that verifies credentials. It sets
+// Request.Identity, and refuses with 401 (400 for malformed credentials, 404 for
+// a concealed path).
+func (a *Auth) Authenticate() filter.Stage { return authenticate{a} }
+
+// Authorize returns the stage that holds the identity against the requirement. It
+// refuses with 403, or with 404 for a concealed path. It runs after Authenticate;
+// without it nobody is known, and whatever asks for a caller is refused.
+func (a *Auth) Authorize() filter.Stage { return authorize{a} }
+
+// challenges returns the challenges of a set of methods in the policy's order,
+// the one of method failed with the problem p.
+func (a *Auth) challenges(set methodSet, failed int, p Problem) []string {
+	var all []string
+	for i, m := range a.methods {
+		if set&(1<<i) == 0 {
+			continue
+		}
+		problem := Problem{}
+		if i == failed {
+			problem = p
+		}
+		if c := m.Challenge(a.realm, problem); c != "" {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// set returns the set of the method with the name; empty if there is none.
+func (a *Auth) set(name string) methodSet {
+	for i, m := range a.methods {
+		if m.Name() == name {
+			return 1 << i
+		}
+	}
+	return 0
+}

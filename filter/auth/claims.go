@@ -1,0 +1,132 @@
+package auth
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/moatwaf/moat/filter"
+)
+
+// identity holds the claims of a token whose signature holds against the policy
+// (RFC 7519 section 4.1), and makes an identity of them.
+func (b *Bearer) identity(now time.Time, payload []byte) (*filter.Identity, error) {
+	var claims map[string]any
+	if json.Unmarshal(payload, &claims) != nil || claims == nil {
+		return nil, errTokenClaims
+	}
+	if issuer, _ := claims["iss"].(string); issuer != b.issuer {
+		return nil, errTokenIssuer
+	}
+	if !hasString(claims["aud"], b.audience) {
+		return nil, errTokenAudience
+	}
+	if err := b.checkTimes(now, claims); err != nil {
+		return nil, err
+	}
+	// A token without an identifier cannot be on the list.
+	if id, there := claims["jti"]; there {
+		s, ok := id.(string)
+		if !ok {
+			return nil, errTokenClaims
+		}
+		if _, revoked := b.revoked[s]; revoked {
+			return nil, errTokenRevoked
+		}
+	}
+	subject := ""
+	for _, name := range [...]string{"sub", "client_id", "azp"} {
+		if subject, _ = claims[name].(string); subject != "" {
+			break
+		}
+	}
+	if subject == "" {
+		return nil, errTokenSubject
+	}
+	return &filter.Identity{
+		Subject: subject,
+		Method:  b.Name(),
+		Scopes:  append(words(claims["scope"]), words(claims["scp"])...),
+		Roles:   append(stringList(claims["roles"]), stringList(claims["groups"])...),
+		Claims:  claims,
+	}, nil
+}
+
+// checkTimes checks exp, nbf and iat. They are seconds since 1970 and may have a
+// fraction.
+func (b *Bearer) checkTimes(now time.Time, claims map[string]any) error {
+	t := float64(now.UnixMicro()) / 1e6
+	exp, there := claims["exp"]
+	if !there {
+		return errTokenNoExpiry
+	}
+	at, ok := exp.(float64)
+	if !ok {
+		return errTokenClaims
+	}
+	// "On or after" the expiry a token must not be accepted (section 4.1.4).
+	if t >= at+b.skew {
+		return errTokenExpired
+	}
+	if nbf, there := claims["nbf"]; there {
+		at, ok := nbf.(float64)
+		if !ok {
+			return errTokenClaims
+		}
+		if t < at-b.skew {
+			return errTokenNotYet
+		}
+	}
+	if iat, there := claims["iat"]; there {
+		at, ok := iat.(float64)
+		if !ok {
+			return errTokenClaims
+		}
+		if t < at-b.skew {
+			return errTokenIssuedLater
+		}
+	}
+	return nil
+}
+
+// hasString reports whether v is s, or a list that holds s.
+func hasString(v any, s string) bool {
+	switch v := v.(type) {
+	case string:
+		return v == s
+	case []any:
+		for _, e := range v {
+			if e == s {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// stringList returns the strings of a claim that is one string or a list of them.
+// What is no string is left out: it can name no role.
+func stringList(v any) []string {
+	switch v := v.(type) {
+	case string:
+		return []string{v}
+	case []any:
+		all := make([]string, 0, len(v))
+		for _, e := range v {
+			if s, ok := e.(string); ok {
+				all = append(all, s)
+			}
+		}
+		return all
+	}
+	return nil
+}
+
+// words returns the scopes of a claim: words in one string (RFC 8693 section
+// 4.2), or a list of strings, as some issuers write it.
+func words(v any) []string {
+	if s, ok := v.(string); ok {
+		return strings.Fields(s)
+	}
+	return stringList(v)
+}
