@@ -99,7 +99,7 @@ func (s *Stage) prepare(h http.Header, p payload) (payload, *filter.Decision) {
 	case kindNDJSON:
 		p.data = joinLines(trimBOM(p.data))
 	case kindXML:
-		p.data = flattenXML(trimBOM(p.data))
+		p.data = flattenXML(trimBOM(p.data), s.config.arguments)
 	case kindMultipart:
 		return s.boundParts(h, p)
 	}
@@ -134,13 +134,9 @@ func joinLines(b []byte) []byte {
 	return append(out, ']')
 }
 
-// maxParts is how many parts of a multipart body are inspected: as many as there
-// may be arguments. The engine writes each file to the disk, so their number is
-// bounded before it sees them.
-const maxParts = defaultArguments
-
-// boundParts applies the policy for costly bodies to a multipart body of too many
-// parts.
+// boundParts applies the policy for costly bodies to a multipart body of more
+// parts than there may be arguments. The engine writes each file to the disk, so
+// their number is bounded before it sees them.
 func (s *Stage) boundParts(h http.Header, p payload) (payload, *filter.Decision) {
 	boundary := boundaryOf(h)
 	if boundary == "" {
@@ -153,7 +149,7 @@ func (s *Stage) boundParts(h http.Header, p payload) (payload, *filter.Decision)
 		if i < 0 {
 			return p, nil
 		}
-		if seen++; seen > maxParts+1 { // one more closes the last part
+		if seen++; seen > s.config.arguments+1 { // one more closes the last part
 			break
 		}
 		rest = rest[i+len(delimiter):]

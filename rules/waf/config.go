@@ -97,6 +97,10 @@ type Config struct {
 
 	// Oversize is what becomes of larger bodies.
 	Oversize Oversize
+
+	// arguments is how many arguments are inspected, of the query and of the body
+	// each. Rule files set it with SecArgumentsLimit.
+	arguments int
 }
 
 // DefaultMethods returns the methods of the ready policy.

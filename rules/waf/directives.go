@@ -24,7 +24,8 @@ const (
 )
 
 // defaultArguments is how many arguments are inspected, of the query and of the
-// body each, as Coraza's recommended configuration says.
+// body each, unless a rule file says otherwise. It is that of Coraza's recommended
+// configuration.
 const defaultArguments = 1000
 
 // restrictedHeaders are the request headers that the CRS refuses. Its own list
@@ -48,7 +49,7 @@ SecRequestBodyJsonDepthLimit 1024
 SecArgumentsLimit %d
 SecResponseBodyAccess Off
 SecAuditEngine Off
-SecAction "id:%d,phase:2,pass,nolog,noauditlog,%s"
+SecAction "id:%d,phase:2,pass,nolog,noauditlog,%s:%d"
 SecRule REQUEST_HEADERS:Content-Type "^(?:application(?:/soap\+|/)|text/)xml" "id:200000,phase:1,t:none,t:lowercase,pass,nolog,ctl:requestBodyProcessor=XML"
 SecRule REQUEST_HEADERS:Content-Type "^application/json" "id:200001,phase:1,t:none,t:lowercase,pass,nolog,ctl:requestBodyProcessor=JSON"
 SecRule REQUEST_HEADERS:Content-Type "^application/[a-z0-9.-]+[+]json" "id:200006,phase:1,t:none,t:lowercase,pass,nolog,ctl:requestBodyProcessor=JSON"
@@ -57,7 +58,7 @@ SecRule REQBODY_ERROR "!@eq 0" "id:%d,phase:2,t:none,log,deny,status:400,msg:'Th
 SecRule MULTIPART_STRICT_ERROR "!@eq 0" "id:%d,phase:2,t:none,log,deny,status:400,msg:'The multipart body can be read in two ways'"
 SecRule ARGUMENTS_LIMIT_REACHED "@eq 1" "id:%d,phase:1,t:none,log,deny,status:400,msg:'Too many arguments in the URI'"
 SecRule ARGUMENTS_LIMIT_REACHED "@eq 1" "id:%d,phase:2,t:none,log,deny,status:400,msg:'Too many arguments in the body'"
-`, limit, limit, defaultArguments, ownRulePrepare, prepareAction,
+`, limit, limit, c.arguments, ownRulePrepare, prepareAction, c.arguments,
 		ruleURI, ruleBodyError, ruleStrict, ruleArgsHeaders, ruleArgsBody)
 }
 

@@ -1,6 +1,7 @@
 package waf
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/corazawaf/coraza/v3/collection"
@@ -20,18 +21,24 @@ import (
 const prepareAction = "moatprepare"
 
 func init() {
-	plugins.RegisterAction(prepareAction, func() plugintypes.Action { return prepare{} })
+	plugins.RegisterAction(prepareAction, func() plugintypes.Action { return &prepare{} })
 }
 
 // prepare gives every value of the request's collections a key of its own, and
 // holds those collections to the argument limit that the engine does not count.
-type prepare struct{}
+type prepare struct{ limit int }
 
-func (prepare) Init(plugintypes.RuleMetadata, string) error { return nil }
+// Init takes the limit.
+func (p *prepare) Init(_ plugintypes.RuleMetadata, limit string) (err error) {
+	p.limit, err = strconv.Atoi(limit)
+	return err
+}
 
-func (prepare) Type() plugintypes.ActionType { return plugintypes.ActionTypeNondisruptive }
+// Type implements plugintypes.Action.
+func (p *prepare) Type() plugintypes.ActionType { return plugintypes.ActionTypeNondisruptive }
 
-func (prepare) Evaluate(_ plugintypes.RuleMetadata, tx plugintypes.TransactionState) {
+// Evaluate implements plugintypes.Action.
+func (p *prepare) Evaluate(_ plugintypes.RuleMetadata, tx plugintypes.TransactionState) {
 	v := tx.Variables()
 	for _, m := range []collection.Map{
 		v.ArgsPost(), v.ArgsPath(),
@@ -40,13 +47,13 @@ func (prepare) Evaluate(_ plugintypes.RuleMetadata, tx plugintypes.TransactionSt
 		v.Files(), v.FilesNames(), v.FilesSizes(), v.FilesTmpContent(),
 	} {
 		n := distinctKeys(m)
-		if n > defaultArguments {
+		if n > p.limit {
 			set(v.ArgumentsLimitReached(), "1")
 		}
 	}
 	for _, m := range []collection.Map{v.RequestXML(), v.XML()} {
 		distinctKeys(m)
-		if len(m.Get("/*")) > defaultArguments {
+		if len(m.Get("/*")) > p.limit {
 			set(v.ArgumentsLimitReached(), "1")
 		}
 	}

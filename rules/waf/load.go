@@ -42,20 +42,32 @@ func New(c Config) (*Stage, error) {
 	src := newSource(c.FS)
 	plan := src.plan(&c)
 	errs = src.errs
-	if len(errs) == 0 {
-		errs = checkDirectives(plan, src)
-	}
+	errs = append(errs, checkDirectives(plan, src)...)
 	if len(errs) > 0 {
-		errs.Sort()
-		return nil, errs
+		// The engine's own faults too: those of a part that is sound otherwise.
+		errs = append(errs, compileUnits(plan, src)...)
+		return nil, tidy(errs)
 	}
 	l, err := engines.acquire(src.digest(plan), func(key digest) (*loaded, error) {
+		if errs := compileUnits(plan, src); len(errs) > 0 {
+			return nil, errs
+		}
 		return load(key, plan, src)
 	})
 	if err != nil {
+		if errs, ok := errors.AsType[rules.Errors](err); ok {
+			return nil, tidy(errs)
+		}
 		return nil, rules.Errors{src.locate(plan, err)}
 	}
 	return &Stage{config: c, loaded: l, engine: plain{waf: l.waf}, files: slices.Sorted(maps.Keys(src.contents))}, nil
+}
+
+// tidy sorts faults and leaves one for each place: the first, which is moat's own
+// where the engine has a word about it too.
+func tidy(errs rules.Errors) rules.Errors {
+	errs.Sort()
+	return slices.CompactFunc(errs, func(a, b *rules.Error) bool { return a.Pos == b.Pos && a.Pos.Line != 0 })
 }
 
 // Close gives the stage's share of the engine back. Requests under way end
@@ -80,6 +92,7 @@ type source struct {
 	fs       fs.FS
 	contents map[string][]byte
 	schemas  map[string]string // argument of @validateSchema -> file
+	fresh    int               // rules that have been refreshed
 	errs     rules.Errors
 }
 
@@ -176,6 +189,14 @@ func (s *source) plan(c *Config) []segment {
 				ahead = append(ahead, segs...)
 			}
 		}
+	}
+	// What the operator wrote, as far as it changes the settings.
+	operator := slices.Concat(ahead, before, exclusions, after)
+	c.arguments = argumentsLimit(operator)
+	datasets := map[string]string{}
+	for _, segs := range [][]segment{ahead, before, exclusions, after} {
+		renameDatasets(segs, datasets)
+		refresh(segs, &s.fresh, &s.errs)
 	}
 	own := baseDirectives(c)
 	if withCRS {

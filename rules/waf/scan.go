@@ -92,6 +92,8 @@ type rule struct {
 	targets  string // empty for SecAction
 	operator string // with its at sign, and an exclamation mark where negated
 	argument string
+	quoted   string // operator and argument as they stand between the quotes
+	list     string // the actions as they stand between the quotes
 	actions  []action
 }
 
@@ -103,7 +105,8 @@ type action struct{ name, value string }
 func parseRule(d *directive) (r rule, ok bool) {
 	switch d.name {
 	case "secaction":
-		r.actions = parseActions(strings.Trim(d.args, `"`))
+		r.list = strings.Trim(d.args, `"`)
+		r.actions = parseActions(r.list)
 		return r, true
 	case "secrule":
 	default:
@@ -120,7 +123,7 @@ func parseRule(d *directive) (r rule, ok bool) {
 	if !ok {
 		return rule{}, false
 	}
-	r.targets = targets
+	r.targets, r.quoted = targets, operator
 	r.operator, r.argument = splitOperator(operator)
 	rest = strings.TrimSpace(rest)
 	if rest == "" {
@@ -129,7 +132,8 @@ func parseRule(d *directive) (r rule, ok bool) {
 	if len(rest) < 2 || rest[0] != '"' || rest[len(rest)-1] != '"' {
 		return rule{}, false
 	}
-	r.actions = parseActions(rest[1 : len(rest)-1])
+	r.list = rest[1 : len(rest)-1]
+	r.actions = parseActions(r.list)
 	return r, true
 }
 
@@ -159,17 +163,23 @@ func splitOperator(s string) (operator, argument string) {
 	return operator, strings.TrimSpace(argument)
 }
 
-// parseActions splits an action list at commas outside of single quotes.
+// parseActions returns the actions of a list.
 func parseActions(s string) []action {
 	var all []action
-	add := func(s string) {
-		name, value, _ := strings.Cut(s, ":")
+	for _, a := range splitActions(s) {
+		name, value, _ := strings.Cut(a, ":")
 		value = strings.TrimSpace(value)
 		if len(value) >= 2 && (value[0] == '\'' || value[0] == '"') && value[len(value)-1] == value[0] {
 			value = value[1 : len(value)-1]
 		}
 		all = append(all, action{strings.ToLower(strings.TrimSpace(name)), value})
 	}
+	return all
+}
+
+// splitActions splits an action list at commas outside of single quotes.
+func splitActions(s string) []string {
+	var all []string
 	start, quoted := 0, false
 	for i := 0; i < len(s); i++ {
 		switch {
@@ -178,12 +188,11 @@ func parseActions(s string) []action {
 		case s[i] == '\'':
 			quoted = !quoted
 		case s[i] == ',' && !quoted:
-			add(s[start:i])
+			all = append(all, s[start:i])
 			start = i + 1
 		}
 	}
-	add(s[start:])
-	return all
+	return append(all, s[start:])
 }
 
 // has reports whether the rule has an action of that name, and returns its value.

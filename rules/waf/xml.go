@@ -15,8 +15,10 @@ import (
 // feed. Attribute values and document type declarations stand among the text too,
 // where most rules look; an upstream that resolves entities reads them there.
 //
+// It ends with the first node over the limit, which is enough to refuse the request.
+//
 // What does not parse is returned as it is, and the engine refuses it.
-func flattenXML(b []byte) []byte {
+func flattenXML(b []byte, limit int) []byte {
 	b = toUTF8(b)
 	dec := xml.NewDecoder(bytes.NewReader(b))
 	dec.Strict = false
@@ -51,10 +53,9 @@ func flattenXML(b []byte) []byte {
 		}
 		var syntax *xml.SyntaxError
 		switch {
-		case err == nil && nodes <= defaultArguments:
+		case err == nil && nodes <= limit:
 			continue
 		case err == nil:
-			// One node over the limit is enough to refuse the request.
 		case errors.Is(err, io.EOF):
 		case errors.As(err, &syntax) && syntax.Msg == "unexpected EOF":
 			// The engine's parser takes a document that ends too early.
