@@ -67,12 +67,12 @@ func (s *reloadScene) load() (stop func() int64) {
 			}
 		})
 	}
-	return func() int64 {
+	return sync.OnceValue(func() int64 {
 		cancel()
 		wg.Wait()
 		s.t.Logf("%d requests beside, %d failed", sent.Load(), failed.Load())
 		return sent.Load()
-	}
+	})
 }
 
 // get sends a request for a client and returns the status.
