@@ -46,6 +46,10 @@ const DefaultSkew = time.Minute
 // is what fits into the header fields that servers take.
 const maxToken = 16 << 10
 
+// maxHeader bounds the encoded JOSE header, which is parsed before anything is
+// verified.
+const maxHeader = 4 << 10
+
 // Bearer is the method of RFC 6750 section 2.1: a JWT (RFC 7519) in the
 // Authorization field. Tokens in form or query are not taken (RFC 9700 section
 // 4.3.2). It is immutable and safe for concurrent use.
@@ -212,6 +216,9 @@ func cutToken(token string) (header string, ok bool) {
 // readHeader reads the JOSE header (RFC 7515 section 4). What it says is not
 // verified yet: it only chooses among the keys and algorithms of the policy.
 func (b *Bearer) readHeader(encoded string) (alg, kid string, err error) {
+	if len(encoded) > maxHeader {
+		return "", "", errTokenHeader
+	}
 	raw, err := base64.RawURLEncoding.DecodeString(encoded)
 	if err != nil {
 		return "", "", errTokenSyntax

@@ -132,6 +132,12 @@ func sign(t testing.TB, alg jwa.SignatureAlgorithm, key any, header map[string]a
 	if err != nil {
 		t.Fatal(err)
 	}
+	return signBytes(t, alg, key, header, payload)
+}
+
+// signBytes is sign for a payload that need not be claims.
+func signBytes(t testing.TB, alg jwa.SignatureAlgorithm, key any, header map[string]any, payload []byte) string {
+	t.Helper()
 	h := jws.NewHeaders()
 	for name, v := range header {
 		if err := h.Set(name, v); err != nil {
@@ -229,7 +235,9 @@ func basicPair(pair string) string { return base64.StdEncoding.EncodeToString([]
 // under matches paths below a prefix.
 type under string
 
-func (u under) Match(r *filter.Request) (bool, error) { return strings.HasPrefix(r.Path, string(u)), nil }
+func (u under) Match(r *filter.Request) (bool, error) {
+	return strings.HasPrefix(r.Path, string(u)), nil
+}
 
 // pipeline returns the two stages in their places.
 func pipeline(t testing.TB, c auth.Config) *filter.Pipeline {

@@ -6,9 +6,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 
@@ -66,6 +68,7 @@ type jwkFields struct {
 	Algorithm  string   `json:"alg"`
 	ID         string   `json:"kid"`
 	Curve      string   `json:"crv"`
+	Modulus    string   `json:"n"`
 
 	Private   json.RawMessage `json:"d"`
 	Prime     json.RawMessage `json:"p"`
@@ -156,6 +159,13 @@ func readKey(raw json.RawMessage, allowed map[string]jwa.SignatureAlgorithm) (*v
 	if len(suits) == 0 {
 		return nil, "", nil
 	}
+	if j.Type == "RSA" {
+		n, err := base64.RawURLEncoding.DecodeString(j.Modulus)
+		bits := new(big.Int).SetBytes(n).BitLen()
+		if err == nil && bits > 0 && (bits < minRSABits || bits > maxRSABits) {
+			return nil, "", &keyFault{fmt.Sprintf("an RSA key of %d bits", bits), fmt.Sprintf("%d to %d bits are taken", minRSABits, maxRSABits)}
+		}
+	}
 	public, fault := parsePublic(raw)
 	if fault != nil {
 		return nil, "", fault
@@ -194,10 +204,7 @@ func parsePublic(raw json.RawMessage) (crypto.PublicKey, *keyFault) {
 	}
 	switch k := public.(type) {
 	case *rsa.PublicKey:
-		if n := k.N.BitLen(); n < minRSABits || n > maxRSABits {
-			return nil, &keyFault{fmt.Sprintf("an RSA key of %d bits", n), fmt.Sprintf("%d to %d bits are taken", minRSABits, maxRSABits)}
-		}
-		if k.E < 3 || k.E&1 == 0 {
+		if n := k.N.BitLen(); n < minRSABits || n > maxRSABits || k.E < 3 || k.E&1 == 0 {
 			return nil, damaged
 		}
 		return k, nil
@@ -230,7 +237,13 @@ func eachKey(data []byte, f func(offset int64, raw json.RawMessage) error) error
 	fault := func(err error, msg string) error {
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) {
-			return &jsonFault{max(syntax.Offset-1, 0), "not JSON: " + syntax.Error()}
+			// The scanner counts the byte that it stumbled over, the decoder
+			// itself does not.
+			offset := syntax.Offset
+			if offset != d.InputOffset() {
+				offset--
+			}
+			return &jsonFault{max(offset, 0), "not JSON: " + syntax.Error()}
 		}
 		if err != nil {
 			return &jsonFault{int64(len(data)), "not JSON: the file ends too early"}
@@ -281,9 +294,9 @@ func eachKey(data []byte, f func(offset int64, raw json.RawMessage) error) error
 		return fault(err, "")
 	}
 	if !found {
-		return fault(nil, "no member named keys")
+		return &jsonFault{0, "no member named keys"}
 	}
-	if rest := bytes.TrimSpace(data[d.InputOffset():]); len(rest) > 0 {
+	if rest := bytes.TrimLeft(data[d.InputOffset():], " \t\r\n"); len(rest) > 0 {
 		return &jsonFault{int64(len(data) - len(rest)), "something follows the key set"}
 	}
 	return nil
