@@ -92,10 +92,19 @@ func (s *Stage) prepare(h http.Header, p payload) (payload, *filter.Decision) {
 		p.data = trimBOM(p.data)
 		if !p.cut && looksLikeJSON(p.data) && json.Valid(p.data) {
 			// Beacons send JSON as text/plain, so that no preflight is needed.
-			p.kind = kindJSON
+			p.kind, p.data = kindJSON, showGraphQL(p.data)
+		} else if !p.cut && mediaType(h) == "application/graphql" {
+			if values, ok := graphQLValues(string(p.data)); ok {
+				if shown, err := json.Marshal(values); err == nil {
+					p.kind, p.data = kindJSON, shown
+				}
+			}
 		}
 	case kindJSON:
 		p.data = trimBOM(p.data)
+		if !p.cut {
+			p.data = showGraphQL(p.data)
+		}
 	case kindNDJSON:
 		p.data = joinLines(trimBOM(p.data))
 	case kindXML:
