@@ -161,23 +161,41 @@ func (s *Stage) Name() string { return "tier" }
 // allocate.
 func (s *Stage) Check(r *filter.Request) (filter.Decision, error) {
 	now := s.state.now(r.Now)
-	if !r.Ambiguous() {
-		return s.check(r, now, nil)
+	if r.Ambiguous() {
+		return s.checkReadings(r, now)
 	}
+	t, a, err := s.charge(r, now, nil)
+	if err != nil {
+		return filter.Decision{}, err
+	}
+	if t != nil {
+		return t.refusal(a), nil
+	}
+	return filter.Next(), nil
+}
+
+// checkReadings is Check for a path with several readings.
+func (s *Stage) checkReadings(r *filter.Request, now int64) (filter.Decision, error) {
 	var (
 		charged charges
-		worst   = filter.Next()
+		refuser *compiled
+		answer  answer
 		failed  error
 	)
 	r.EachReading(func(r *filter.Request) {
-		d, err := s.check(r, now, &charged)
-		if err != nil {
-			failed = errors.Join(failed, err)
-		} else if d.Refuses() && !worst.Refuses() {
-			worst = d
+		t, a, err := s.charge(r, now, &charged)
+		failed = errors.Join(failed, err)
+		if t != nil && refuser == nil {
+			refuser, answer = t, a
 		}
 	})
-	return worst, failed
+	switch {
+	case failed != nil:
+		return filter.Decision{}, failed
+	case refuser != nil:
+		return refuser.refusal(answer), nil
+	}
+	return filter.Next(), nil
 }
 
 // charge is a token that was asked for, for one request.
@@ -200,14 +218,15 @@ func (all *charges) once(c charge) bool {
 	return true
 }
 
-// check decides one reading of a request.
-func (s *Stage) check(r *filter.Request, now int64, charged *charges) (filter.Decision, error) {
+// charge takes a token for one reading of a request. It returns the tier that
+// refuses, or nil. charged, if not nil, are the tokens of other readings.
+func (s *Stage) charge(r *filter.Request, now int64, charged *charges) (*compiled, answer, error) {
 	for i := range s.tiers {
 		t := &s.tiers[i]
 		if t.Match != nil {
 			matched, err := t.Match.Match(r)
 			if err != nil {
-				return filter.Decision{}, err
+				return nil, answer{}, err
 			}
 			if !matched {
 				continue
@@ -218,18 +237,17 @@ func (s *Stage) check(r *filter.Request, now int64, charged *charges) (filter.De
 		if charged == nil || charged.once(charge{i, key}) {
 			a := t.table.take(key, now)
 			if !a.ok && (!a.full || s.full == FullBlock) {
-				d := t.refusal(a)
 				if !t.Detect {
-					return d, nil
+					return t, a, nil
 				}
-				r.Detect(d)
+				r.Detect(t.refusal(a))
 			}
 		}
 		if !t.Detect {
-			return filter.Next(), nil
+			break
 		}
 	}
-	return filter.Next(), nil
+	return nil, answer{}, nil
 }
 
 // refusal is the decision against a request that found no token.
