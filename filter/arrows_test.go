@@ -39,7 +39,7 @@ var rooms = []struct {
 	{dir: "ratelimit", imports: []string{"filter"}},
 	{dir: "filter/policy", imports: []string{"filter/...", "rules/...", "geo", "ratelimit"}},
 	{dir: "filter/policy/watch"},
-	{dir: "deploy", imports: []string{"filter/...", "deploy/..."}},
+	{dir: "deploy", imports: []string{"filter/...", "deploy/...", "rules"}},
 	{dir: "cmd", imports: []string{"filter/...", "deploy/...", "rules/..."}},
 	{dir: "bench", imports: []string{"..."}},
 }

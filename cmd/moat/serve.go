@@ -1,0 +1,226 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/proxyprotocol"
+
+	moatcaddy "github.com/moatwaf/moat/deploy/caddy"
+	"github.com/moatwaf/moat/filter/policy"
+)
+
+// serveOptions are the flags of "moat serve".
+type serveOptions struct {
+	listen        string
+	upstream      string
+	policy        string
+	admin         string
+	proxyProtocol string
+	printPolicy   bool
+}
+
+const serveUsage = `Usage: moat serve [flags]
+
+Filters in front of an upstream. Without flags it shows itself: a ready policy,
+a built-in upstream, and five requests to try.
+
+Flags:
+`
+
+func parseServe(args []string, stderr io.Writer) (serveOptions, error) {
+	var o serveOptions
+	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.StringVar(&o.listen, "listen", ":8080", "`address` to listen on")
+	fs.StringVar(&o.upstream, "upstream", "", "`URL` of the upstream: http, https, h2c, or unix//path/to.sock; none: a built-in one")
+	fs.StringVar(&o.policy, "policy", "", "policy `file`; none: a ready policy")
+	fs.StringVar(&o.admin, "admin", "127.0.0.1:2020", "`address` of /metrics and /moat/; off: none")
+	fs.StringVar(&o.proxyProtocol, "proxy-protocol", "", "comma-separated `prefixes` of load balancers that speak the PROXY protocol")
+	fs.BoolVar(&o.printPolicy, "print-policy", false, "print the ready policy and exit")
+	fs.Usage = func() {
+		fmt.Fprint(stderr, serveUsage)
+		fs.PrintDefaults()
+	}
+	if err := fs.Parse(args); err != nil {
+		return o, err
+	}
+	if fs.NArg() > 0 {
+		fs.Usage()
+		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	return o, nil
+}
+
+// object is a JSON object of Caddy's configuration.
+type object = map[string]any
+
+// config returns the Caddy configuration that o describes. policyName is the
+// policy's file, or the name under which a ready one is provided.
+func (o serveOptions) config(policyName string) (object, error) {
+	upstream := object{"handler": "moat_demo"}
+	if o.upstream != "" {
+		var err error
+		if upstream, err = reverseProxy(o.upstream); err != nil {
+			return nil, err
+		}
+	}
+	listen, err := listenAddress("--listen", o.listen)
+	if err != nil {
+		return nil, err
+	}
+	server := object{
+		"listen":          []string{listen},
+		"protocols":       []string{"h1", "h2", "h2c"},
+		"automatic_https": object{"disable": true},
+		"routes": []object{{"handle": []object{
+			{"handler": "moat", "policy": policyName},
+			upstream,
+		}}},
+	}
+	if o.proxyProtocol != "" {
+		prefixes, err := parsePrefixes(o.proxyProtocol)
+		if err != nil {
+			return nil, fmt.Errorf("--proxy-protocol: %w", err)
+		}
+		server["listener_wrappers"] = []object{
+			{"wrapper": "proxy_protocol", "timeout": "5s", "allow": prefixes, "fallback_policy": "REJECT"},
+		}
+	}
+	servers := object{"moat": server}
+	if o.admin != "" && o.admin != "off" {
+		admin, err := listenAddress("--admin", o.admin)
+		if err != nil {
+			return nil, err
+		}
+		servers["admin"] = object{
+			"listen":          []string{admin},
+			"protocols":       []string{"h1"},
+			"automatic_https": object{"disable": true},
+			"routes":          []object{{"handle": []object{{"handler": "moat_admin"}}}},
+		}
+	}
+	return object{
+		// Caddy's own admin API could replace this configuration. Nobody asked for it.
+		"admin": object{"disabled": true, "config": object{"persist": false}},
+		"apps":  object{"http": object{"grace_period": "10s", "servers": servers}},
+	}, nil
+}
+
+// listenAddress checks an address that a flag gives.
+func listenAddress(flagName, addr string) (string, error) {
+	if strings.HasPrefix(addr, "unix/") {
+		return addr, nil
+	}
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return "", fmt.Errorf("%s %q is no address: write host:port or :port", flagName, addr)
+	}
+	return addr, nil
+}
+
+func parsePrefixes(list string) ([]string, error) {
+	var prefixes []string
+	for field := range strings.SplitSeq(list, ",") {
+		field = strings.TrimSpace(field)
+		prefix, err := netip.ParsePrefix(field)
+		if err != nil {
+			addr, addrErr := netip.ParseAddr(field)
+			if addrErr != nil {
+				return nil, fmt.Errorf("%q is no address prefix", field)
+			}
+			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		prefixes = append(prefixes, prefix.String())
+	}
+	return prefixes, nil
+}
+
+// reverseProxy returns Caddy's reverse_proxy handler for an upstream.
+func reverseProxy(upstream string) (object, error) {
+	handler := object{"handler": "reverse_proxy"}
+	if strings.HasPrefix(upstream, "unix/") {
+		handler["upstreams"] = []object{{"dial": upstream}}
+		return handler, nil
+	}
+	u, err := url.Parse(upstream)
+	if err != nil {
+		return nil, fmt.Errorf("--upstream: %w", err)
+	}
+	transport := object{"protocol": "http"}
+	port := "80"
+	switch u.Scheme {
+	case "http":
+	case "https":
+		port = "443"
+		transport["tls"] = object{}
+	case "h2c":
+		transport["versions"] = []string{"h2c", "2"}
+	default:
+		return nil, fmt.Errorf("--upstream %q: the scheme must be http, https or h2c", upstream)
+	}
+	switch {
+	case u.Hostname() == "":
+		return nil, fmt.Errorf("--upstream %q names no host", upstream)
+	case u.User != nil:
+		return nil, errors.New("--upstream must hold no credentials")
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("--upstream %q must end after the host: moat does not rewrite paths", upstream)
+	}
+	if p := u.Port(); p != "" {
+		port = p
+	}
+	handler["upstreams"] = []object{{"dial": net.JoinHostPort(u.Hostname(), port)}}
+	handler["transport"] = transport
+	return handler, nil
+}
+
+func serve(args []string, stdout, stderr io.Writer) int {
+	o, err := parseServe(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		fmt.Fprintln(stderr, "moat serve:", err)
+		return exitUsage
+	case o.printPolicy:
+		_, _ = stdout.Write(readyPolicy)
+		return exitOK
+	}
+
+	policyName := o.policy
+	var ready *readyFiles
+	if policyName == "" {
+		if ready, err = newReadyFiles(); err != nil {
+			fmt.Fprintln(stderr, "moat serve:", err)
+			return exitFinding
+		}
+		moatcaddy.Provide(policy.Options{File: readyName, ReadFile: ready.read})
+		policyName = readyName
+	}
+	config, err := o.config(policyName)
+	if err != nil {
+		fmt.Fprintln(stderr, "moat serve:", err)
+		return exitUsage
+	}
+	raw, err := json.Marshal(config)
+	if err != nil {
+		fmt.Fprintln(stderr, "moat serve:", err)
+		return exitFinding
+	}
+
+	caddy.TrapSignals()
+	if err := caddy.Load(raw, true); err != nil {
+		fmt.Fprintln(stderr, "moat serve:", err)
+		return exitFinding
+	}
+	printBanner(stderr, o, ready)
+	select {} // signals end the process
+}

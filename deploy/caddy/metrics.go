@@ -1,0 +1,58 @@
+package moatcaddy
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/moatwaf/moat/filter/metrics"
+)
+
+// counters counts for every policy of the process. They outlive reloads of
+// Caddy's configuration, each of which has a registry of its own.
+var counters = newCounters()
+
+func newCounters() *metrics.Metrics {
+	m, err := metrics.New(nil)
+	if err != nil {
+		panic(err) // only a registry could refuse, and there is none
+	}
+	m.SetTierTable(func() (sum metrics.TierTable) {
+		for _, rt := range Running() {
+			t := rt.TierTable()
+			sum.Bytes += t.Bytes
+			sum.Limit += t.Limit
+			sum.Entries += t.Entries
+			sum.Full += t.Full
+		}
+		return sum
+	})
+	m.SetLists(func() (all []metrics.List) {
+		seen := map[string]bool{}
+		for _, rt := range Running() {
+			for _, list := range rt.Lists() {
+				if !seen[list.Name] {
+					seen[list.Name] = true
+					all = append(all, list)
+				}
+			}
+		}
+		return all
+	})
+	m.SetAudit(func() (sum metrics.Audit) {
+		for _, rt := range Running() {
+			s := rt.AuditStats()
+			sum.Written += s.Written
+			sum.Dropped += s.Dropped
+			sum.WriteErrors += s.WriteErrors
+		}
+		return sum
+	})
+	return m
+}
+
+// metricsHandler serves what a registry gathers, in the Prometheus text format.
+func metricsHandler(reg *prometheus.Registry) http.Handler {
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}

@@ -1,0 +1,48 @@
+// Package nethttp puts a filter engine in front of an http.Handler. It is the one
+// place where a decision becomes an answer or a call of the next handler; the
+// Caddy module is built on it too.
+package nethttp
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/moatwaf/moat/filter"
+	"github.com/moatwaf/moat/filter/respond"
+)
+
+// Handler returns next behind e.
+func Handler(e *filter.Engine, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = Serve(e, w, r, func(w http.ResponseWriter, r *http.Request, _ *filter.Request) error {
+			next.ServeHTTP(w, r)
+			return nil
+		})
+	})
+}
+
+// Next handles a request that the filter let through. It gets the filter's view
+// of the request too, which is valid until it returns. Its error is handed back
+// by Serve.
+type Next func(http.ResponseWriter, *http.Request, *filter.Request) error
+
+// Serve decides hr and either answers it or calls next with it.
+//
+// Where the policy conceals resources, an answer 404 of next is replaced by the
+// filter's own, so that a missing path and a hidden one answer in the same bytes.
+// Every other answer passes through unchanged and unbuffered: the writer that
+// next gets supports flushing, hijacking and http.ResponseController.
+func Serve(e *filter.Engine, w http.ResponseWriter, hr *http.Request, next Next) error {
+	r := filter.NewRequest(hr, time.Now())
+	defer r.Release()
+
+	d := e.Decide(r)
+	if d.Refuses() {
+		respond.Write(w, hr, d)
+		return nil
+	}
+	if e.Pipeline().Conceals() {
+		w = &concealer{ResponseWriter: w, request: hr, before: w.Header().Clone()}
+	}
+	return next(w, hr, r)
+}

@@ -1,0 +1,82 @@
+package policy
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moatwaf/moat/filter"
+	"github.com/moatwaf/moat/rules"
+	"github.com/moatwaf/moat/rules/waf"
+)
+
+// payloadStage loads the payload rules; nil if the section is off. mode is
+// "block" or "detect".
+func (l *loader) payloadStage() (stage filter.Stage, mode string) {
+	w := l.policy.WAF
+	if w.Responses.Value {
+		l.errs = append(l.errs, w.Responses.Errorf("leave it out or write false", "responses are not inspected"))
+	}
+	if w.Mode.Value == "off" {
+		return nil, "off"
+	}
+	c := waf.Config{
+		Paranoia:     w.Paranoia,
+		Threshold:    w.Threshold,
+		BodyLimit:    int64(w.BodyLimit),
+		Oversize:     map[string]waf.Oversize{"block": waf.OversizeBlock, "inspect": waf.OversizeInspect, "pass": waf.OversizePass}[w.Oversize],
+		Methods:      values(w.Methods),
+		ContentTypes: values(w.ContentTypes),
+	}
+	for _, at := range w.Include {
+		name := at.Value
+		if name != waf.CRS {
+			name = l.path(name)
+			l.files[name] = true
+		}
+		c.Include = append(c.Include, waf.Include{Name: name, Pos: at.Pos})
+	}
+	s, err := waf.New(c)
+	if err != nil {
+		l.addPayloadFaults(err)
+		return nil, w.Mode.Value
+	}
+	l.closers = append(l.closers, func() { _ = s.Close() })
+	for _, file := range s.Files() {
+		if _, err := l.read(file); err != nil {
+			l.errs.Add(rules.Position{File: file}, "", "", "%s", reason(err))
+		}
+	}
+	l.summary.PayloadRules = s.NumRules()
+	return s, w.Mode.Value
+}
+
+// addPayloadFaults reports what the payload stage found, faults of the policy's
+// own values at the value that they quote.
+func (l *loader) addPayloadFaults(err error) {
+	at := rules.Position{File: l.options.File}
+	var faults rules.Errors
+	if errors.As(err, &faults) {
+		for _, f := range faults {
+			for _, v := range slices.Concat(l.policy.WAF.Methods, l.policy.WAF.ContentTypes) {
+				if f.Pos == (rules.Position{}) && strings.Contains(f.Msg, strconv.Quote(v.Value)) {
+					f.Pos, f.Path = v.Pos, v.Path
+				}
+			}
+		}
+	}
+	l.add(at, "waf", err)
+}
+
+// values returns the written values; nil for none, which takes the default.
+func values(list []rules.Located[string]) []string {
+	if list == nil {
+		return nil
+	}
+	out := make([]string, len(list))
+	for i, at := range list {
+		out[i] = at.Value
+	}
+	return out
+}

@@ -1,0 +1,147 @@
+package policy
+
+import (
+	"time"
+
+	"github.com/moatwaf/moat/rules"
+	"github.com/moatwaf/moat/rules/match"
+)
+
+// Policy is what the operator wrote, decoded. Sections that were left out hold
+// their defaults.
+type Policy struct {
+	Version   rules.Located[int]   `yaml:"version,required" doc:"version of the policy language; 1"`
+	ClientIP  ClientIP             `yaml:"client_ip" doc:"who may speak for a client, and how"`
+	Geo       Geo                  `yaml:"geo" doc:"databases of countries and networks"`
+	Lists     map[string]List      `yaml:"lists" doc:"named address lists; a rule names one as $name"`
+	Rules     []Rule               `yaml:"rules" doc:"access rules, in order; the first that matches decides"`
+	Tiers     []Tier               `yaml:"tiers" doc:"rate limits; the first that matches limits"`
+	TierTable TierTable            `yaml:"tier_table" doc:"the table that holds the state of the tiers' clients"`
+	WAF       WAF                  `yaml:"waf" doc:"payload rules"`
+	Auth      *rules.Located[Auth] `yaml:"auth" doc:"who may see what; left out: nobody is asked"`
+	Responses Responses            `yaml:"responses" doc:"the shape of refusals"`
+	OnError   string               `yaml:"on_error" enum:"block|pass" doc:"what a stage that cannot decide means: block answers 503; default block"`
+	Audit     Audit                `yaml:"audit" doc:"where refusals are reported"`
+}
+
+// ClientIP says how the client's address is found.
+type ClientIP struct {
+	TrustedProxies []rules.Located[string] `yaml:"trusted_proxies" doc:"addresses and prefixes whose forwarding header is believed"`
+	Header         rules.Located[string]   `yaml:"header" doc:"X-Forwarded-For (default), Forwarded, or a header that holds one address"`
+}
+
+// Geo names the databases.
+type Geo struct {
+	Country rules.Located[string] `yaml:"country" doc:"mmdb file with countries; left out: the database that ships with moat"`
+	ASN     rules.Located[string] `yaml:"asn" doc:"mmdb file with autonomous system numbers"`
+}
+
+// Rule is an access rule.
+type Rule struct {
+	ID rules.Located[string] `yaml:"id,required" doc:"name of the rule in the audit log"`
+	match.Condition
+	Action string             `yaml:"action,required" enum:"allow|block|detect" doc:"allow skips the other filter stages, not auth; detect reports only"`
+	Mode   string             `yaml:"mode" enum:"block|detect" doc:"detect reports what the rule would do"`
+	Status rules.Located[int] `yaml:"status" doc:"status of a refusal: 403 (default), 404, 410, 429, 451"`
+}
+
+// Tier is a rate limit.
+type Tier struct {
+	ID rules.Located[string] `yaml:"id,required" doc:"name of the tier in the RateLimit fields and the audit log"`
+	match.Condition
+	Key    rules.Located[string] `yaml:"key" doc:"what is counted: ip (default), ip/48, host, path, country, asn, header:NAME, identity, claim:NAME, global"`
+	Rate   rules.Located[string] `yaml:"rate,required" doc:"requests in a time: 20/s, 5/m, 100/h, 1000/d"`
+	Burst  rules.Located[int]    `yaml:"burst" min:"1" max:"1000000000" doc:"requests that a fresh client may make at once; default: the number in rate"`
+	Status rules.Located[int]    `yaml:"status" doc:"status of a refusal: 403 (default) or 429"`
+	Mode   string                `yaml:"mode" enum:"block|detect" doc:"detect reports what the tier would do"`
+}
+
+// TierTable bounds the memory of the tiers.
+type TierTable struct {
+	Memory rules.Size `yaml:"memory" min:"1MiB" max:"64GiB" doc:"bound of each tier's table; default 64MiB"`
+	Full   string     `yaml:"full" enum:"block|pass" doc:"what a new client gets while every place is held by a client that is limited; default block"`
+}
+
+// WAF is the payload stage.
+type WAF struct {
+	Mode         rules.Located[string]   `yaml:"mode" enum:"block|detect|off" doc:"default block"`
+	Paranoia     int                     `yaml:"paranoia" min:"1" max:"4" doc:"paranoia level of the Core Rule Set; default 1"`
+	Threshold    int                     `yaml:"threshold" min:"1" doc:"anomaly score from which a request is refused; default 5"`
+	Include      []rules.Located[string] `yaml:"include" doc:"crs, and SecLang files, in order; default [crs]"`
+	Methods      []rules.Located[string] `yaml:"methods" doc:"methods that the rule set allows"`
+	ContentTypes []rules.Located[string] `yaml:"content_types" doc:"media types that the rule set allows"`
+	BodyLimit    rules.Size              `yaml:"body_limit" min:"1KiB" max:"1GiB" doc:"bytes of a body that are inspected; default 1MiB"`
+	Oversize     string                  `yaml:"oversize" enum:"block|inspect|pass" doc:"a body over the limit: block answers 413; inspect looks at its beginning; pass looks at the header only; default block"`
+	Responses    rules.Located[bool]     `yaml:"responses" doc:"inspection of responses; false"`
+	Engine       string                  `yaml:"engine" enum:"fast|plain" doc:"plain runs Coraza alone; fast lets moat take any shorter way to the same verdict; default fast"`
+}
+
+// Auth is the auth stage.
+type Auth struct {
+	Realm   rules.Located[string]       `yaml:"realm" doc:"realm of the challenges; default moat"`
+	Methods []rules.Located[AuthMethod] `yaml:"methods,required" doc:"ways to prove who one is, in the order of the challenges"`
+	Require []Requirement               `yaml:"require" doc:"what is asked where; the first that matches decides; default: auth required everywhere"`
+}
+
+// AuthMethod is one way to prove who one is. Exactly one field is set.
+type AuthMethod struct {
+	Bearer *rules.Located[Bearer] `yaml:"bearer" doc:"JWT in Authorization: Bearer (RFC 6750)"`
+	Basic  *rules.Located[Basic]  `yaml:"basic" doc:"user and password in Authorization: Basic (RFC 7617)"`
+}
+
+// Bearer configures JWT.
+type Bearer struct {
+	Issuer     string                       `yaml:"issuer,required" doc:"the iss claim, exactly"`
+	Audience   string                       `yaml:"audience,required" doc:"one of the aud claims, exactly"`
+	JWKS       rules.Located[string]        `yaml:"jwks,required" doc:"file with the public keys (RFC 7517)"`
+	Algorithms []rules.Located[string]      `yaml:"algorithms" doc:"signature algorithms that are taken; default: every asymmetric one"`
+	Revoked    rules.Located[string]        `yaml:"revoked" doc:"file with revoked tokens: a jti a line"`
+	Skew       rules.Located[time.Duration] `yaml:"skew" min:"0s" max:"10m" doc:"tolerance for clocks; default 1m"`
+}
+
+// Basic configures HTTP Basic.
+type Basic struct {
+	Htpasswd rules.Located[string] `yaml:"htpasswd,required" doc:"file with users and bcrypt hashes, as htpasswd -B writes it"`
+}
+
+// Requirement says what the auth stage asks of a request.
+type Requirement struct {
+	ID string `yaml:"id" doc:"name in the audit log"`
+	match.Condition
+	Auth    rules.Located[string]   `yaml:"auth" enum:"none|required" doc:"default required"`
+	Roles   []string                `yaml:"roles,single" doc:"one of these roles is needed"`
+	Scopes  []string                `yaml:"scopes,single" doc:"all of these scopes are needed"`
+	Methods []rules.Located[string] `yaml:"methods,single" doc:"only these methods are taken"`
+	Conceal bool                    `yaml:"conceal" doc:"a caller without the right gets the 404 of a missing path"`
+}
+
+// Responses shapes refusals.
+type Responses struct {
+	Profile string `yaml:"profile" enum:"default" doc:"the shape of refusals"`
+}
+
+// Audit says where refusals are reported.
+type Audit struct {
+	File      string `yaml:"file" doc:"stdout (default), stderr, off, or a file that is appended to"`
+	Query     bool   `yaml:"query" doc:"write the query string, which may hold secrets"`
+	UserAgent bool   `yaml:"user_agent" doc:"write the User-Agent"`
+}
+
+// defaults returns a policy in which no section was written.
+func defaults() Policy {
+	return Policy{
+		TierTable: TierTable{Memory: 64 << 20, Full: "block"},
+		WAF: WAF{
+			Mode:      rules.Located[string]{Value: "block"},
+			Paranoia:  1,
+			Threshold: 5,
+			Include:   []rules.Located[string]{{Value: "crs"}},
+			BodyLimit: 1 << 20,
+			Oversize:  "block",
+			Engine:    "fast",
+		},
+		Responses: Responses{Profile: "default"},
+		OnError:   "block",
+		Audit:     Audit{File: "stdout"},
+	}
+}
