@@ -57,6 +57,10 @@ type Include struct {
 	// Name is CRS, the path of a SecLang file, or a pattern of such paths (see
 	// path.Match). A pattern may match nothing; a path must exist.
 	Name string
+	// Text holds the directives themselves, in place of a file: a host's own
+	// exclusions, say. They come where RESPONSE-999-EXCLUSION-RULES-AFTER-CRS
+	// does, Name is what faults call them, and they include no file.
+	Text string
 	// Pos is where the policy says so.
 	Pos rules.Position
 }

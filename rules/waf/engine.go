@@ -73,10 +73,8 @@ func (e plain) evaluate(r *filter.Request, body bodyFunc) (out outcome, err erro
 			e.observe(base.MatchedRules())
 		}
 		// The transaction goes back to the engine's pool. An error here is one of
-		// removing temporary files.
-		if closeErr := base.Close(); closeErr != nil && err == nil {
-			err = fmt.Errorf("closing the transaction: %w", closeErr)
-		}
+		// removing temporary files of uploads; what was decided stands.
+		_ = base.Close()
 	}()
 	if !ok {
 		return outcome{}, errTransaction

@@ -175,6 +175,10 @@ func (s *source) plan(c *Config) []segment {
 			withCRS = true
 			continue
 		}
+		if inc.Text != "" {
+			exclusions = append(exclusions, segment{file: inc.Name, directives: scan(inc.Name, []byte(inc.Text), &s.errs)})
+			continue
+		}
 		for _, file := range s.resolve(inc.Name, inc.Pos, "") {
 			segs := s.open(file, inc.Pos, nil)
 			base := path.Base(filepath.ToSlash(file))

@@ -245,3 +245,35 @@ SecRule ARGS:b "@rx ." "id:2,phase:2,t:none,deny,msg:'m',chain"
 		t.Errorf("rule %q, want 2", d.Rule)
 	}
 }
+
+// TestText loads directives that are no file: the faults carry their name, and
+// stages with the same words share one engine.
+func TestText(t *testing.T) {
+	with := func(text string) (*Stage, error) {
+		s, err := New(Config{Include: []Include{{Name: "exclude", Text: text}, {Name: CRS}}})
+		if s != nil {
+			t.Cleanup(func() { _ = s.Close() })
+		}
+		return s, err
+	}
+	a, err := with("SecRuleRemoveById 942100\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := with("SecRuleRemoveById 942100\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.loaded != b.loaded {
+		t.Error("the same words make two engines")
+	}
+	if c, err := with("SecRuleRemoveById 942110\n"); err != nil || c.loaded == a.loaded {
+		t.Errorf("other words make the same engine, or none: %v", err)
+	}
+	if files := a.Files(); len(files) != 0 {
+		t.Errorf("files %q, and nothing was read", files)
+	}
+	if _, err := with("SecRuleRemoveById 942100\nSecRuleRemoveById 942999\n"); err == nil || !strings.HasPrefix(err.Error(), "exclude:2") {
+		t.Errorf("fault %v, want one at exclude:2", err)
+	}
+}
