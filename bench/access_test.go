@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -70,7 +71,7 @@ audit: {file: "off"}
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	rt, err := policy.Start(tb.Context(), policy.Options{File: file})
+	rt, err := policy.Start(tb.Context(), policy.Options{File: file, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		tb.Fatal(err)
 	}

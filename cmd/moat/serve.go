@@ -111,6 +111,11 @@ func (o serveOptions) config(policyName string) (object, error) {
 	return object{
 		// Caddy's own admin API could replace this configuration. Nobody asked for it.
 		"admin": object{"disabled": true, "config": object{"persist": false}},
+		// Of the server only what is wrong; of moat also what it does.
+		"logging": object{"logs": object{
+			"default": object{"level": "ERROR", "exclude": []string{"http.handlers.moat"}},
+			"moat":    object{"level": "INFO", "include": []string{"http.handlers.moat"}},
+		}},
 		"apps":  object{"http": object{"grace_period": "10s", "servers": servers}},
 	}, nil
 }
