@@ -267,7 +267,7 @@ func TestText(t *testing.T) {
 	if a.loaded != b.loaded {
 		t.Error("the same words make two engines")
 	}
-	if c, err := with("SecRuleRemoveById 942110\n"); err != nil || c.loaded == a.loaded {
+	if c, err := with("SecRuleRemoveById 942130\n"); err != nil || c.loaded == a.loaded {
 		t.Errorf("other words make the same engine, or none: %v", err)
 	}
 	if files := a.Files(); len(files) != 0 {
