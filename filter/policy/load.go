@@ -161,6 +161,7 @@ func (l *loader) load() *filter.Pipeline {
 		return nil
 	}
 	l.errs = append(l.errs, rules.Decode(l.options.File, data, &l.policy)...)
+	l.override()
 	decoded := len(l.errs) == 0
 	pipeline := l.pipeline()
 	if !decoded {

@@ -37,6 +37,9 @@ func (l *loader) payloadStage() (stage filter.Stage, mode string) {
 		}
 		c.Include = append(c.Include, waf.Include{Name: name, Pos: at.Pos})
 	}
+	if exclude := l.options.Overrides.Exclude; exclude != "" {
+		c.Include = append(c.Include, waf.Include{Name: "exclude", Text: exclude})
+	}
 	s, err := waf.New(c)
 	if err != nil {
 		l.addPayloadFaults(err)

@@ -42,6 +42,18 @@ type Options struct {
 	// Metrics counts decisions and reloads; nil counts nowhere.
 	Metrics *metrics.Metrics
 
+	// Overrides take the place of what the policy's waf section says.
+	Overrides Overrides
+
+	// Clients holds the buckets of tiers; nil makes new ones, which end with
+	// the Runtime.
+	Clients *ClientState
+
+	// OnReload is called after every reload, the first load not included, with
+	// its error: nil for a policy that came into force. A reload that finds
+	// nothing changed is not told. It must not call the Runtime's Reload.
+	OnReload func(Status, error)
+
 	// Audit takes the audit lines in place of what the policy's audit section
 	// names.
 	Audit io.Writer
@@ -215,6 +227,9 @@ func (rt *Runtime) failed(err error, first bool) {
 		return // the caller has the error, and nothing runs that could stay
 	}
 	rt.options.Metrics.PolicyFailed()
+	if rt.options.OnReload != nil {
+		defer func() { rt.options.OnReload(rt.Status(), err) }()
+	}
 	// A mended file must be noticed, even one that only the refused policy names.
 	var failed *loadError
 	if errors.As(err, &failed) {
@@ -242,6 +257,8 @@ func (rt *Runtime) loaded(c *Compiled, first bool) {
 	what := "policy reloaded"
 	if first {
 		what = "policy loaded"
+	} else if rt.options.OnReload != nil {
+		rt.options.OnReload(rt.Status(), nil)
 	}
 	rt.options.Logger.Info(what, "file", rt.options.File, "digest", c.Digest, "access_rules", s.AccessRules, "tiers", s.Tiers,
 		"payload_rules", s.PayloadRules, "lists", s.Lists, "list_entries", s.ListEntries, "countries", s.Countries)

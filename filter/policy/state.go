@@ -6,7 +6,6 @@ import (
 
 	"github.com/moatwaf/moat/filter/metrics"
 	"github.com/moatwaf/moat/geo"
-	"github.com/moatwaf/moat/ratelimit"
 	"github.com/moatwaf/moat/rules/list"
 )
 
@@ -15,7 +14,7 @@ import (
 // Parts are known by their content, never by the name of a file.
 type state struct {
 	options Options
-	tiers   *ratelimit.State
+	clients *ClientState
 	remote  remoteLists
 
 	mu        sync.Mutex
@@ -30,7 +29,10 @@ type setKey struct {
 }
 
 func newState(o Options) *state {
-	s := &state{options: o, tiers: ratelimit.NewState(), databases: map[string]*geo.Database{}, sets: map[setKey]*list.Set{}}
+	s := &state{options: o, clients: o.Clients, databases: map[string]*geo.Database{}, sets: map[setKey]*list.Set{}}
+	if s.clients == nil {
+		s.clients = NewClientState()
+	}
 	s.remote.init(o)
 	return s
 }

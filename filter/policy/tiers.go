@@ -40,7 +40,7 @@ func (l *loader) tierStage(tiers []ratelimit.Tier) filter.Stage {
 	if l.policy.TierTable.Full == "pass" {
 		options.Full = ratelimit.FullPass
 	}
-	stage, err := ratelimit.New(tiers, l.state.tiers, options)
+	stage, err := ratelimit.New(tiers, l.state.clients.tiers, options)
 	if err != nil {
 		l.add(rules.Position{File: l.options.File}, "tiers", err)
 		return nil
@@ -79,13 +79,6 @@ func (l *loader) tier(spec *Tier, env *conditions) (t ratelimit.Tier, identity b
 	return t, uses.Identity || t.Key.NeedsIdentity()
 }
 
-// TierTable returns the state of the tables of all tiers together.
-func (rt *Runtime) TierTable() (sum metrics.TierTable) {
-	for _, s := range rt.state.tiers.Stats() {
-		sum.Bytes += s.Bytes
-		sum.Limit += s.MaxBytes
-		sum.Entries += int64(s.Keys)
-		sum.Full += s.Full
-	}
-	return sum
-}
+// TierTable returns the state of the tables of all tiers together, those of other
+// runtimes with the same ClientState included.
+func (rt *Runtime) TierTable() metrics.TierTable { return rt.state.clients.TierTable() }
