@@ -73,7 +73,8 @@ func NotFound(w http.ResponseWriter, r *http.Request) { standard.NotFound(w, r) 
 // concealed resource. A host of a policy that conceals (filter.Pipeline.Conceals)
 // answers a missing resource with it.
 func (p *Responder) NotFound(w http.ResponseWriter, r *http.Request) {
-	p.answer(w, r, http.StatusNotFound, p.bodies, nil)
+	setHeader(w.Header(), nil)
+	p.write(w, r, http.StatusNotFound, p.bodies)
 }
 
 // Write answers with the refusal d.
@@ -99,13 +100,28 @@ func (p *Responder) Write(w http.ResponseWriter, r *http.Request, d filter.Decis
 		p.NotFound(w, r)
 		return
 	}
-	status := statusOf(d)
 	bodies := p.bodies
 	if d.Limit != nil {
 		bodies = p.limited
-		setLimit(w.Header(), d.Limit)
 	}
-	p.answer(w, r, status, bodies, challenges(d, status))
+	p.write(w, r, SetHeader(w.Header(), d), bodies)
+}
+
+// SetHeader sets the header fields of the refusal d that do not depend on its
+// content, and returns the status: the challenges, the fields of an exceeded tier
+// and no-store. A host that lets others write the content of a refusal, such as
+// the operator's own error pages, calls it first. Fields that describe the content
+// of another answer are removed.
+//
+// A concealed resource is no matter for it: only NotFound answers in the bytes of a
+// missing one.
+func SetHeader(h http.Header, d filter.Decision) (status int) {
+	status = statusOf(d)
+	if d.Limit != nil {
+		setLimit(h, d.Limit)
+	}
+	setHeader(h, challenges(d, status))
+	return status
 }
 
 // statusOf returns the status of a refusal that can be answered.
@@ -133,12 +149,8 @@ func challenges(d filter.Decision, status int) []string {
 	return nil
 }
 
-// answer writes the status, the challenges and the content.
-func (p *Responder) answer(w http.ResponseWriter, r *http.Request, status int, bodies map[int]representations, challenges []string) {
-	format := Negotiate(r.Header["Accept"])
-	body := bodies[status][format]
-
-	h := w.Header()
+// setHeader sets what every refusal has, and its challenges.
+func setHeader(h http.Header, challenges []string) {
 	// What an outer layer has prepared for another content would be wrong here.
 	for _, name := range [...]string{"Content-Encoding", "Content-Language", "Content-Range", "Accept-Ranges", "Etag", "Last-Modified", "Expires"} {
 		delete(h, name)
@@ -147,8 +159,16 @@ func (p *Responder) answer(w http.ResponseWriter, r *http.Request, status int, b
 	if len(challenges) > 0 {
 		h["Www-Authenticate"] = slices.Clone(challenges)
 	}
-	addVary(h)
 	h.Set("Cache-Control", "no-store")
+}
+
+// write writes the status and the content.
+func (p *Responder) write(w http.ResponseWriter, r *http.Request, status int, bodies map[int]representations) {
+	format := Negotiate(r.Header["Accept"])
+	body := bodies[status][format]
+
+	h := w.Header()
+	addVary(h)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Type", format.MediaType())
 	h.Set("Content-Length", strconv.Itoa(len(body)))

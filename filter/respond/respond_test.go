@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -287,6 +288,32 @@ func TestProfiles(t *testing.T) {
 	for status, want := range map[int]bool{403: true, 404: true, 429: true, 451: true, 503: true, 401: false, 405: false, 407: false, 200: false, 0: false} {
 		if got := Supports(status); got != want {
 			t.Errorf("Supports(%d) = %v", status, got)
+		}
+	}
+}
+
+// TestSetHeader holds that a host which writes the content itself sends the fields
+// that Write would send, but for those of the content.
+func TestSetHeader(t *testing.T) {
+	for name, d := range map[string]filter.Decision{
+		"rule":          {Reason: filter.ReasonRule},
+		"tier":          {Reason: filter.ReasonRateLimit, Limit: tierLimit, Status: 429},
+		"challenge":     {Verdict: filter.Challenge, Challenges: bearer},
+		"missing scope": {Reason: filter.ReasonForbidden, Challenges: bearer},
+		"unavailable":   {Reason: filter.ReasonUnavailable},
+	} {
+		w := httptest.NewRecorder()
+		Write(w, httptest.NewRequest("GET", "/", nil), d)
+		h := http.Header{"Etag": {`"of a page"`}, "Www-Authenticate": {"of an outer layer"}}
+		if status := SetHeader(h, d); status != w.Code {
+			t.Errorf("%s: status %d, Write answers %d", name, status, w.Code)
+		}
+		want := w.Header()
+		for _, field := range []string{"Vary", "X-Content-Type-Options", "Content-Type", "Content-Length"} {
+			want.Del(field)
+		}
+		if !reflect.DeepEqual(h, want) {
+			t.Errorf("%s: header %v, want %v", name, h, want)
 		}
 	}
 }
