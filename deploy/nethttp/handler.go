@@ -42,7 +42,14 @@ func Serve(e *filter.Engine, w http.ResponseWriter, hr *http.Request, next Next)
 		return nil
 	}
 	if e.Pipeline().Conceals() {
-		w = &concealer{ResponseWriter: w, request: hr, before: w.Header().Clone()}
+		w = Conceal(w, hr)
 	}
 	return next(w, hr, r)
+}
+
+// Conceal returns a writer that replaces an answer 404 by the filter's own, and
+// passes every other answer through as it comes. Serve uses it where the policy
+// conceals; a host that calls the engine itself does the same.
+func Conceal(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+	return &concealer{ResponseWriter: w, request: r, before: w.Header().Clone()}
 }
