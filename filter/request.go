@@ -45,6 +45,10 @@ type Request struct {
 	// one.
 	Identity *Identity
 
+	// Tier is the id of the rate tier that counted the request, of several the
+	// last; empty if none did.
+	Tier string
+
 	// Detected holds what stages and rules in detect mode would have done.
 	// See Detect.
 	Detected []Decision

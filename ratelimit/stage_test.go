@@ -300,3 +300,15 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 }
+
+// TestTierOfRequest holds that a request tells which tier has counted it.
+func TestTierOfRequest(t *testing.T) {
+	tier := func(id string, detect bool) Tier {
+		return Tier{ID: id, Key: mustKey(t, "ip"), Rate: Rate{1, time.Hour}, Burst: 1, Detect: detect}
+	}
+	s := mustStage(t, Options{}, tier("watched", true), tier("counted", false), tier("later", false))
+	r := request("/", "192.0.2.1", 0)
+	if !passes(t, s, r) || r.Tier != "counted" {
+		t.Errorf("tier %q", r.Tier)
+	}
+}

@@ -244,6 +244,7 @@ func (s *Stage) charge(r *filter.Request, now int64, charged *charges) (*compile
 			}
 		}
 		if !t.Detect {
+			r.Tier = t.ID
 			break
 		}
 	}
