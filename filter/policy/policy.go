@@ -70,7 +70,7 @@ type WAF struct {
 	Include      []rules.Located[string] `yaml:"include" doc:"crs, and SecLang files, in order; default [crs]"`
 	Methods      []rules.Located[string] `yaml:"methods" doc:"methods that the rule set allows"`
 	ContentTypes []rules.Located[string] `yaml:"content_types" doc:"media types that the rule set allows"`
-	BodyLimit    rules.Size              `yaml:"body_limit" min:"1KiB" max:"1GiB" doc:"bytes of a body that are inspected; default 1MiB"`
+	BodyLimit    rules.Size              `yaml:"body_limit" min:"1KiB" max:"64MiB" doc:"bytes of a body that are inspected; default 1MiB"`
 	Oversize     string                  `yaml:"oversize" enum:"block|inspect|pass" doc:"a body over the limit: block answers 413; inspect looks at its beginning; pass looks at the header only; default block"`
 	Responses    rules.Located[bool]     `yaml:"responses" doc:"inspection of responses; false"`
 	Engine       string                  `yaml:"engine" enum:"fast|plain" doc:"plain runs Coraza alone; fast lets moat take any shorter way to the same verdict; default fast"`
