@@ -206,8 +206,8 @@ func TestBearerKeyChoice(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBearer(t, func(c *auth.BearerConfig) {
-				c.JWKS = jwks(t, tt.keys...)
-				c.Algorithms = tt.algorithms
+				c.Tokens.JWKS = jwks(t, tt.keys...)
+				c.Tokens.Algorithms = tt.algorithms
 			})
 			_, err := verify(b, sign(t, tt.alg, k.rsa, tt.header, claims(nil)))
 			if got := errorText(err); got != tt.want {
@@ -230,7 +230,7 @@ func TestBearerSkew(t *testing.T) {
 		skew time.Duration
 		want string
 	}{{0, ""}, {2 * time.Second, ""}, {time.Second, "token expired"}, {-1, "token expired"}} {
-		_, err := verify(newBearer(t, func(c *auth.BearerConfig) { c.Skew = tt.skew }), late)
+		_, err := verify(newBearer(t, func(c *auth.BearerConfig) { c.Tokens.Skew = tt.skew }), late)
 		if got := errorText(err); got != tt.want {
 			t.Errorf("skew %v: got %q, want %q", tt.skew, got, tt.want)
 		}
@@ -253,10 +253,10 @@ func TestNoTimeNoVerification(t *testing.T) {
 }
 
 func TestNewBearerRefuses(t *testing.T) {
-	_, err := auth.NewBearer(auth.BearerConfig{
+	_, err := auth.NewBearer(auth.BearerConfig{Tokens: auth.TokenConfig{
 		Algorithms: []string{"RS256", "none", "HS256", "ES256K"},
 		Revoked:    auth.File{Name: "revoked.txt", Data: []byte("ok\na\x00b\n")},
-	})
+	}})
 	want := strings.Join([]string{
 		"bearer: the issuer is empty: any issuer's tokens would be taken",
 		"bearer: the audience is empty: tokens for other services would be taken",

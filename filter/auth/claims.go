@@ -8,29 +8,36 @@ import (
 	"github.com/moatwaf/moat/filter"
 )
 
-// identity holds the claims of a token whose signature holds against the policy
-// (RFC 7519 section 4.1), and makes an identity of them.
-func (b *Bearer) identity(now time.Time, payload []byte) (*filter.Identity, error) {
+// checkClaims reads the claims of a token and holds those against the policy that
+// say for whom and when it is (RFC 7519 section 4.1). They tell nothing that the
+// client has not written itself, and may be checked before the signature.
+func (v *tokens) checkClaims(now time.Time, payload []byte) (map[string]any, error) {
 	var claims map[string]any
 	if json.Unmarshal(payload, &claims) != nil || claims == nil {
 		return nil, errTokenClaims
 	}
-	if issuer, _ := claims["iss"].(string); issuer != b.issuer {
+	if issuer, _ := claims["iss"].(string); issuer != v.issuer {
 		return nil, errTokenIssuer
 	}
-	if !hasString(claims["aud"], b.audience) {
+	if !hasString(claims["aud"], v.audience) {
 		return nil, errTokenAudience
 	}
-	if err := b.checkTimes(now, claims); err != nil {
+	if err := v.checkTimes(now, claims); err != nil {
 		return nil, err
 	}
+	return claims, nil
+}
+
+// identity makes an identity of the claims of a token whose signature holds.
+// Whether a token is revoked is told only to who has the token.
+func (v *tokens) identity(claims map[string]any) (*filter.Identity, error) {
 	// A token without an identifier cannot be on the list.
 	if id, there := claims["jti"]; there {
 		s, ok := id.(string)
 		if !ok {
 			return nil, errTokenClaims
 		}
-		if _, revoked := b.revoked[s]; revoked {
+		if _, revoked := v.revoked[s]; revoked {
 			return nil, errTokenRevoked
 		}
 	}
@@ -45,16 +52,24 @@ func (b *Bearer) identity(now time.Time, payload []byte) (*filter.Identity, erro
 	}
 	return &filter.Identity{
 		Subject: subject,
-		Method:  b.Name(),
+		Method:  v.method,
 		Scopes:  append(words(claims["scope"]), words(claims["scp"])...),
 		Roles:   append(stringList(claims["roles"]), stringList(claims["groups"])...),
 		Claims:  claims,
 	}, nil
 }
 
+// until returns the time from which a token with these claims, which were checked,
+// is expired.
+func (v *tokens) until(claims map[string]any) time.Time {
+	exp, _ := claims["exp"].(float64)
+	// A time beyond the year 2112 is cut: the token is only verified anew then.
+	return time.UnixMicro(int64(min(max((exp+v.skew)*1e6, 0), 1<<52)))
+}
+
 // checkTimes checks exp, nbf and iat. They are seconds since 1970 and may have a
 // fraction.
-func (b *Bearer) checkTimes(now time.Time, claims map[string]any) error {
+func (v *tokens) checkTimes(now time.Time, claims map[string]any) error {
 	t := float64(now.UnixMicro()) / 1e6
 	exp, there := claims["exp"]
 	if !there {
@@ -65,7 +80,7 @@ func (b *Bearer) checkTimes(now time.Time, claims map[string]any) error {
 		return errTokenClaims
 	}
 	// "On or after" the expiry a token must not be accepted (section 4.1.4).
-	if t >= at+b.skew {
+	if t >= at+v.skew {
 		return errTokenExpired
 	}
 	if nbf, there := claims["nbf"]; there {
@@ -73,7 +88,7 @@ func (b *Bearer) checkTimes(now time.Time, claims map[string]any) error {
 		if !ok {
 			return errTokenClaims
 		}
-		if t < at-b.skew {
+		if t < at-v.skew {
 			return errTokenNotYet
 		}
 	}
@@ -82,7 +97,7 @@ func (b *Bearer) checkTimes(now time.Time, claims map[string]any) error {
 		if !ok {
 			return errTokenClaims
 		}
-		if t < at-b.skew {
+		if t < at-v.skew {
 			return errTokenIssuedLater
 		}
 	}

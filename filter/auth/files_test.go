@@ -22,13 +22,13 @@ func read(t *testing.T, file string) error {
 		t.Fatal(err)
 	}
 	f := auth.File{Name: filepath.Base(file), Data: data}
-	c := auth.BearerConfig{Issuer: issuer, Audience: audience, JWKS: allKeys(t)}
+	c := auth.BearerConfig{Tokens: auth.TokenConfig{Issuer: issuer, Audience: audience, JWKS: allKeys(t)}}
 	switch filepath.Ext(file) {
 	case ".json":
-		c.JWKS = f
+		c.Tokens.JWKS = f
 		_, err = auth.NewBearer(c)
 	case ".txt":
-		c.Revoked = f
+		c.Tokens.Revoked = f
 		_, err = auth.NewBearer(c)
 	case ".htpasswd":
 		_, err = auth.NewBasic(auth.BasicConfig{Htpasswd: f})

@@ -101,7 +101,7 @@ func FuzzKeyFiles(f *testing.F) {
 	f.Add([]byte("jti\n\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file := auth.File{Name: "f", Data: data}
-		if b, err := auth.NewBearer(auth.BearerConfig{Issuer: "i", Audience: "a", JWKS: file, Revoked: file}); (b == nil) == (err == nil) {
+		if b, err := auth.NewBearer(auth.BearerConfig{Tokens: auth.TokenConfig{Issuer: "i", Audience: "a", JWKS: file, Revoked: file}}); (b == nil) == (err == nil) {
 			t.Fatalf("%q: %v and %v", data, b, err)
 		}
 		b, err := auth.NewBasic(auth.BasicConfig{Htpasswd: file})

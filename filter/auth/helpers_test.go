@@ -210,7 +210,7 @@ func htpasswd(t testing.TB, pairs ...string) auth.File {
 
 func newBearer(t testing.TB, change func(*auth.BearerConfig)) *auth.Bearer {
 	t.Helper()
-	c := auth.BearerConfig{Issuer: issuer, Audience: audience, JWKS: allKeys(t), Revoked: auth.File{Name: "revoked.txt", Data: []byte("# gone\nrevoked-1\n\n")}}
+	c := auth.BearerConfig{Tokens: auth.TokenConfig{Issuer: issuer, Audience: audience, JWKS: allKeys(t), Revoked: auth.File{Name: "revoked.txt", Data: []byte("# gone\nrevoked-1\n\n")}}}
 	if change != nil {
 		change(&c)
 	}

@@ -34,6 +34,18 @@ type verifyKey struct {
 	algorithms []string
 }
 
+// fits reports whether a signature of n bytes could be one of the key: they have
+// one length each (RFC 7518 sections 3.3 to 3.5, RFC 8032 section 5.1.6).
+func (k verifyKey) fits(n int) bool {
+	switch public := k.public.(type) {
+	case *rsa.PublicKey:
+		return n == public.Size()
+	case *ecdsa.PublicKey:
+		return n == 2*((public.Curve.Params().BitSize+7)/8)
+	}
+	return n == ed25519.SignatureSize
+}
+
 // keySet is the keys of a JWKS. It is immutable.
 type keySet struct {
 	byID map[string][]verifyKey

@@ -128,16 +128,17 @@ func (a *Auth) identify(r *filter.Request, methods methodSet) (*filter.Identity,
 			continue
 		case Present:
 			who, err := m.Verify(r, credential)
+			if err == nil && who != nil {
+				return who, failure{method: -1}, nil
+			}
 			var rejected *Rejection
 			switch {
 			case errors.As(err, &rejected):
 				return nil, failure{i, Problem{Kind: BadCredentials, Description: rejected.Description}, m.Name() + ": " + rejected.Detail}, nil
 			case err != nil:
 				return nil, failure{}, fmt.Errorf("%s: %w", m.Name(), err)
-			case who == nil:
-				return nil, failure{}, fmt.Errorf("%s: verified nobody", m.Name())
 			}
-			return who, failure{method: -1}, nil
+			return nil, failure{}, fmt.Errorf("%s: verified nobody", m.Name())
 		default:
 			return nil, failure{i, Problem{Kind: BadRequest, Description: "The credentials are not sent in a readable way"}, m.Name() + ": malformed credentials"}, nil
 		}

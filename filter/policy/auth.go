@@ -75,7 +75,7 @@ func (l *loader) bearer(b Bearer) auth.Method {
 	if !ok {
 		return nil
 	}
-	config := auth.BearerConfig{
+	config := auth.TokenConfig{
 		Issuer:     b.Issuer,
 		Audience:   b.Audience,
 		JWKS:       auth.File{Name: l.path(b.JWKS.Value), Data: keys},
@@ -92,7 +92,7 @@ func (l *loader) bearer(b Bearer) auth.Method {
 		}
 		config.Revoked = auth.File{Name: l.path(b.Revoked.Value), Data: revoked}
 	}
-	method, err := auth.NewBearer(config)
+	method, err := auth.NewBearer(auth.BearerConfig{Tokens: config})
 	if err != nil {
 		at := b.JWKS
 		if len(b.Algorithms) > 0 && strings.Contains(err.Error(), "algorithm") {
