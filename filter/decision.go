@@ -68,13 +68,15 @@ const (
 	ReasonConcealed
 	// ReasonUnavailable is a stage that could not decide, in a policy that fails closed.
 	ReasonUnavailable
+	// ReasonBan is an address that is refused for a time because of what it did.
+	ReasonBan
 
 	reasonCount
 )
 
 var reasonNames = [reasonCount]string{
 	"none", "rule", "rate-limit", "payload", "oversize", "malformed",
-	"no-credentials", "bad-credentials", "forbidden", "concealed", "unavailable",
+	"no-credentials", "bad-credentials", "forbidden", "concealed", "unavailable", "ban",
 }
 
 // String returns the reason's name as metrics and audit lines spell it.
@@ -159,14 +161,22 @@ func (d Decision) StatusCode() int {
 	return http.StatusForbidden
 }
 
-// Limit is the state of an exceeded tier, as the RateLimit fields of
+// Limit is the state of a tier, as the RateLimit fields of
 // draft-ietf-httpapi-ratelimit-headers-11 tell it.
 type Limit struct {
 	Tier      string        // the policy's name for the tier; the field's quoted item
 	Quota     int           // requests that a fresh client may make at once (q)
-	Window    time.Duration // time in which an empty quota is filled again (w)
+	Window    time.Duration // time in which an empty quota is filled again (w); 0 if the quota is not one of time
 	Remaining int           // requests left now (r)
-	Reset     time.Duration // time until one request is allowed again (t, Retry-After)
+
+	// Reset is the time until there is more: of a refusal, until the request
+	// would be let through (t, Retry-After); else until Remaining grows by one
+	// (t), 0 if nothing is missing.
+	Reset time.Duration
+
+	// Concurrent says that the quota is one of requests that are under way at
+	// the same time (qu). It has no window, and nobody knows when one ends.
+	Concurrent bool
 }
 
 // Payload is what the payload stage found. It holds rule numbers and sums,

@@ -53,6 +53,10 @@ type Request struct {
 	// See Detect.
 	Detected []Decision
 
+	// Limits are the states of tiers that the answer tells of, whether the
+	// request is let through or another stage refuses it. See Announce.
+	Limits []Limit
+
 	readings []string // every reading of an ambiguous path, Path among them; nil for most
 	pathErr  error
 	locator  Locator
@@ -61,6 +65,10 @@ type Request struct {
 	body     body
 	id       string
 	idBuf    [32]byte
+
+	deferred []deferred // calls of Release
+	status   int        // of the answer; 0 if unknown
+	awaited  bool       // a Finisher needs the status
 }
 
 // maxDetected bounds the reports of one request, so that a policy with many
@@ -83,12 +91,14 @@ func NewRequest(hr *http.Request, now time.Time) *Request {
 	return r
 }
 
-// Release gives r back. The body that ReadBody has put into the HTTP request
-// stays valid.
+// Release tells the finishers that the request has ended, and gives r back. The
+// body that ReadBody has put into the HTTP request stays valid.
 func (r *Request) Release() {
-	detected := r.Detected
-	clear(detected)
-	*r = Request{Detected: detected[:0]}
+	r.finish()
+	clear(r.Detected)
+	clear(r.Limits)
+	clear(r.deferred)
+	*r = Request{Detected: r.Detected[:0], Limits: r.Limits[:0], deferred: r.deferred[:0]}
 	requests.Put(r)
 }
 

@@ -37,6 +37,8 @@ func Serve(e *filter.Engine, w http.ResponseWriter, hr *http.Request, next Next)
 	defer r.Release()
 
 	d := e.Decide(r)
+	respond.SetLimits(w.Header(), r.Limits)
+	w = Watch(w, r)
 	if d.Refuses() {
 		respond.Write(w, hr, d)
 		return nil

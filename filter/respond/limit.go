@@ -11,21 +11,46 @@ import (
 // maxInteger is the largest integer of a structured field (RFC 9651 section 3.3.1).
 const maxInteger = 999_999_999_999_999
 
-// setLimit sets the fields that tell a client when to come back: Retry-After
-// (RFC 9110 section 10.2.3) and the fields of
+// setLimit sets the fields that tell a refused client when to come back:
+// Retry-After (RFC 9110 section 10.2.3) and the fields of
 // draft-ietf-httpapi-ratelimit-headers-11. Times are whole seconds, rounded up:
 // who waits as long as it was told is let in.
 func setLimit(h http.Header, l *filter.Limit) {
-	reset := seconds(l.Reset)
-	h.Set("Retry-After", strconv.FormatInt(reset, 10))
+	h.Set("Retry-After", strconv.FormatInt(seconds(l.Reset), 10))
+	told := *l
+	if !told.Concurrent {
+		told.Reset = max(told.Reset, 1)
+	}
+	SetLimits(h, []filter.Limit{told})
+}
 
-	tier := appendString(make([]byte, 0, len(l.Tier)+48), l.Tier)
-
-	state := appendInteger(append(tier, ";r="...), int64(l.Remaining))
-	h.Set("RateLimit", string(appendInteger(append(state, ";t="...), reset)))
-
-	policy := appendInteger(append(tier, ";q="...), int64(l.Quota))
-	h.Set("RateLimit-Policy", string(appendInteger(append(policy, ";w="...), seconds(l.Window))))
+// SetLimits sets the RateLimit fields for an answer that no tier refuses, one
+// member for each limit. A host calls it with Request.Limits before the answer;
+// without limits it does nothing.
+func SetLimits(h http.Header, limits []filter.Limit) {
+	if len(limits) == 0 {
+		return
+	}
+	state := make([]byte, 0, 64*len(limits))
+	policy := make([]byte, 0, 64*len(limits))
+	for i := range limits {
+		l := &limits[i]
+		if i > 0 {
+			state, policy = append(state, ", "...), append(policy, ", "...)
+		}
+		state = appendInteger(append(appendString(state, l.Tier), ";r="...), int64(l.Remaining))
+		if l.Reset > 0 {
+			state = appendInteger(append(state, ";t="...), seconds(l.Reset))
+		}
+		policy = appendInteger(append(appendString(policy, l.Tier), ";q="...), int64(l.Quota))
+		if l.Concurrent {
+			policy = append(policy, `;qu="concurrent-requests"`...)
+		} else {
+			policy = appendInteger(append(policy, ";w="...), seconds(l.Window))
+		}
+	}
+	h.Set("RateLimit", string(state))
+	h.Set("RateLimit-Policy", string(policy))
 }
 
 // seconds rounds up to whole seconds, one at least.
