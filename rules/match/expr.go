@@ -13,6 +13,7 @@ import (
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/overloads"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/interpreter"
 
 	"github.com/moatwaf/moat/filter"
@@ -43,53 +44,77 @@ func (e *EvalError) Error() string {
 var activations = sync.Pool{New: func() any { return new(activation) }}
 
 func (e *expression) eval(r *filter.Request) (bool, error) {
+	out, err := e.value(r)
+	if truth, ok := out.(types.Bool); ok && err == nil {
+		return bool(truth), nil
+	}
+	return false, e.fault(err)
+}
+
+// value returns what the expression is on a request, or CEL's own error.
+func (e *expression) value(r *filter.Request) (ref.Val, error) {
 	a := activations.Get().(*activation)
 	a.r = r
 	out, _, err := e.program.Eval(a)
 	a.r = nil
 	activations.Put(a)
-	if err == nil {
-		if truth, ok := out.(types.Bool); ok {
-			return bool(truth), nil
-		}
-	}
+	return out, err
+}
+
+// fault returns the error for a request on which there is no value.
+func (e *expression) fault(err error) error {
 	var cancelled interpreter.EvalCancelledError
-	return false, &EvalError{
+	return &EvalError{
 		Pos:  e.pos,
 		Cost: errors.As(err, &cancelled) && cancelled.Cause == interpreter.CostLimitExceeded,
 	}
 }
 
+// expr compiles a condition.
 func (b *builder) expr(l rules.Located[string]) {
+	e := b.program(l, func(t *cel.Type) *rules.Error {
+		if t.IsExactType(cel.BoolType) {
+			return nil
+		}
+		return l.Errorf("compare it with something", "the expression is a %s, not true or false", t)
+	})
+	if e != nil {
+		b.m.exprs = append(b.m.exprs, e)
+	}
+}
+
+// program compiles an expression whose type judge does not object to. After a
+// fault it returns nil.
+func (b *builder) program(l rules.Located[string], judge func(*cel.Type) *rules.Error) *expression {
 	if strings.TrimSpace(l.Value) == "" {
 		b.fault(l.Errorf(`such as http.request.method == "POST"`, "the expression is empty"))
-		return
+		return nil
 	}
 	env, err := b.env.celEnv()
 	if err != nil {
 		b.fault(l.Errorf("", "expressions are not available: %v", err))
-		return
+		return nil
 	}
 	checked, issues, err := compileText(env, l.Value)
 	if err != nil {
 		b.fault(l.Errorf("write it in another way", "the expression cannot be compiled: %v", err))
-		return
+		return nil
 	}
 	if issues.Err() != nil {
 		for _, issue := range issues.Errors() {
 			b.issue(l, issue)
 		}
-		return
+		return nil
 	}
-	if !checked.OutputType().IsExactType(cel.BoolType) {
-		b.fault(l.Errorf("compare it with something", "the expression is a %s, not true or false", checked.OutputType()))
-		return
+	if fault := judge(checked.OutputType()); fault != nil {
+		b.fault(fault)
+		return nil
 	}
 	c := exprChecker{builder: b, at: l, tree: checked.NativeRep()}
 	before := len(b.errs)
 	ast.PostOrderVisit(c.tree.Expr(), ast.NewExprVisitor(c.visit))
 	if len(b.errs) > before {
-		return
+		return nil
 	}
 
 	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
@@ -101,9 +126,9 @@ func (b *builder) expr(l rules.Located[string]) {
 	program, err := env.Program(checked, options...)
 	if err != nil {
 		b.fault(l.Errorf("", "the expression cannot be compiled: %s", clipMessage(err.Error())))
-		return
+		return nil
 	}
-	b.m.exprs = append(b.m.exprs, &expression{program: program, pos: l.Pos})
+	return &expression{program: program, pos: l.Pos}
 }
 
 // compileText parses and checks an expression. A panic of CEL is an error: a
