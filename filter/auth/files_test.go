@@ -30,6 +30,8 @@ func read(t *testing.T, file string) error {
 	case ".txt":
 		c.Tokens.Revoked = f
 		_, err = auth.NewBearer(c)
+	case ".yaml":
+		_, err = auth.NewAPIKey(auth.APIKeyConfig{Keys: f})
 	case ".htpasswd":
 		_, err = auth.NewBasic(auth.BasicConfig{Htpasswd: f})
 	default:

@@ -98,11 +98,15 @@ func FuzzKeyFiles(f *testing.F) {
 	f.Add([]byte(`{"x":[],"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"},{}]} x`))
 	f.Add([]byte(`{"keys":[{"kty":"RSA","n":"AA","e":"AA"`))
 	f.Add([]byte("anna:$2y$04$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234\n# x\r\n\xef\xbb\xbf:"))
+	f.Add([]byte("keys:\n  - {id: a, sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08, claims: {a: [1, true, b]}, expires: 2027-01-01}\n"))
 	f.Add([]byte("jti\n\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file := auth.File{Name: "f", Data: data}
 		if b, err := auth.NewBearer(auth.BearerConfig{Tokens: auth.TokenConfig{Issuer: "i", Audience: "a", JWKS: file, Revoked: file}}); (b == nil) == (err == nil) {
 			t.Fatalf("%q: %v and %v", data, b, err)
+		}
+		if a, err := auth.NewAPIKey(auth.APIKeyConfig{Keys: file}); (a == nil) == (err == nil) {
+			t.Fatalf("%q: %v and %v", data, a, err)
 		}
 		b, err := auth.NewBasic(auth.BasicConfig{Htpasswd: file})
 		if (b == nil) == (err == nil) {

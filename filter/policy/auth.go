@@ -23,7 +23,7 @@ func (l *loader) authStages(env *conditions) (who, may filter.Stage, conceals bo
 		config.Realm = a.Realm.Value
 	}
 	if len(a.Methods) == 0 {
-		l.errs = append(l.errs, section.Errorf("write bearer or basic", "auth.methods is empty: nobody could prove who they are"))
+		l.errs = append(l.errs, section.Errorf("write bearer, basic, api_key or session", "auth.methods is empty: nobody could prove who they are"))
 	}
 	var names []string
 	for _, m := range a.Methods {
@@ -54,49 +54,120 @@ func (l *loader) authStages(env *conditions) (who, may filter.Stage, conceals bo
 // authMethod compiles one item of auth.methods. It returns the method's name even
 // if there was a fault in it, and nil then.
 func (l *loader) authMethod(at rules.Located[AuthMethod]) (auth.Method, string) {
-	switch m := at.Value; {
-	case m.Bearer != nil && m.Basic != nil:
-		l.errs = append(l.errs, m.Basic.Errorf("begin an item of its own for each method", "one item holds two methods"))
-		return nil, "bearer"
-	case m.Bearer != nil:
-		return l.bearer(m.Bearer.Value), "bearer"
-	case m.Basic != nil:
-		return l.basic(m.Basic.Value), "basic"
+	const kinds = "write bearer, basic, api_key or session"
+	var name string
+	var compile func() auth.Method
+	written := 0
+	add := func(isSet bool, kind string, f func() auth.Method) {
+		if !isSet {
+			return
+		}
+		if written++; written == 1 {
+			name, compile = kind, f
+		}
 	}
-	l.errs = append(l.errs, at.Errorf("write bearer or basic", "the item names no method"))
-	return nil, ""
+	m := at.Value
+	add(m.Bearer != nil, "bearer", func() auth.Method { return l.bearer(m.Bearer.Value) })
+	add(m.Basic != nil, "basic", func() auth.Method { return l.basic(m.Basic.Value) })
+	add(m.APIKey != nil, "api_key", func() auth.Method { return l.apiKey(m.APIKey.Value) })
+	add(m.Session != nil, "session", func() auth.Method { return l.session(m.Session.Value) })
+	switch written {
+	case 0:
+		l.errs = append(l.errs, at.Errorf(kinds, "the item names no method"))
+		return nil, ""
+	case 1:
+		return compile(), name
+	}
+	l.errs = append(l.errs, at.Errorf("begin an item of its own for each method", "one item holds %d methods", written))
+	return nil, name
 }
 
 func (l *loader) bearer(b Bearer) auth.Method {
-	if !b.JWKS.Set() {
-		return nil // the decoder has reported it
-	}
-	keys, ok := l.file(b.JWKS)
+	tokens, ok := l.tokens(b.Tokens)
 	if !ok {
 		return nil
 	}
-	config := auth.TokenConfig{
-		Issuer:     b.Issuer,
-		Audience:   b.Audience,
-		JWKS:       auth.File{Name: l.path(b.JWKS.Value), Data: keys},
-		Algorithms: values(b.Algorithms),
-		Skew:       b.Skew.Value,
+	method, err := auth.NewBearer(auth.BearerConfig{Tokens: tokens})
+	if err != nil {
+		l.tokenFaults(b.Tokens, err)
+		return nil
 	}
-	if b.Skew.Set() && b.Skew.Value == 0 {
+	return method
+}
+
+func (l *loader) session(s Session) auth.Method {
+	tokens, ok := l.tokens(s.Tokens)
+	if !ok || !s.Cookie.Set() {
+		return nil
+	}
+	method, err := auth.NewSession(auth.SessionConfig{Cookie: s.Cookie.Value, Tokens: tokens})
+	if err != nil {
+		if strings.Contains(err.Error(), "cookie") {
+			l.add(s.Cookie.Pos, s.Cookie.Path, err)
+		} else {
+			l.tokenFaults(s.Tokens, err)
+		}
+		return nil
+	}
+	return method
+}
+
+// tokens reads the files that tokens are held against. It returns false after a
+// fault.
+func (l *loader) tokens(t Tokens) (auth.TokenConfig, bool) {
+	config := auth.TokenConfig{
+		Issuer:     t.Issuer,
+		Audience:   t.Audience,
+		Algorithms: values(t.Algorithms),
+		Skew:       t.Skew.Value,
+	}
+	if t.Skew.Set() && t.Skew.Value == 0 {
 		config.Skew = -1 // no tolerance; 0 would be the default
 	}
-	if b.Revoked.Set() {
-		revoked, ok := l.file(b.Revoked)
-		if !ok {
-			return nil
-		}
-		config.Revoked = auth.File{Name: l.path(b.Revoked.Value), Data: revoked}
+	if !t.JWKS.Set() {
+		return config, false // the decoder has reported it
 	}
-	method, err := auth.NewBearer(auth.BearerConfig{Tokens: config})
+	var ok bool
+	if config.JWKS, ok = l.authFile(t.JWKS); !ok {
+		return config, false
+	}
+	if t.Revoked.Set() {
+		if config.Revoked, ok = l.authFile(t.Revoked); !ok {
+			return config, false
+		}
+	}
+	return config, true
+}
+
+// tokenFaults reports what was wrong with a method of tokens, at the value that is
+// the most likely cause.
+func (l *loader) tokenFaults(t Tokens, err error) {
+	at := t.JWKS
+	if len(t.Algorithms) > 0 && strings.Contains(err.Error(), "algorithm") {
+		at = t.Algorithms[0]
+	}
+	l.add(at.Pos, at.Path, err)
+}
+
+// authFile reads a file that a method names.
+func (l *loader) authFile(at rules.Located[string]) (auth.File, bool) {
+	data, ok := l.file(at)
+	return auth.File{Name: l.path(at.Value), Data: data}, ok
+}
+
+func (l *loader) apiKey(k APIKey) auth.Method {
+	if !k.File.Set() {
+		return nil
+	}
+	keys, ok := l.authFile(k.File)
+	if !ok {
+		return nil
+	}
+	method, err := auth.NewAPIKey(auth.APIKeyConfig{Header: k.Header.Value, Query: k.Query, Keys: keys})
 	if err != nil {
-		at := b.JWKS
-		if len(b.Algorithms) > 0 && strings.Contains(err.Error(), "algorithm") {
-			at = b.Algorithms[0]
+		at := k.File
+		if k.Header.Set() {
+			at = k.Header
 		}
 		l.add(at.Pos, at.Path, err)
 		return nil
@@ -108,11 +179,11 @@ func (l *loader) basic(b Basic) auth.Method {
 	if !b.Htpasswd.Set() {
 		return nil
 	}
-	users, ok := l.file(b.Htpasswd)
+	users, ok := l.authFile(b.Htpasswd)
 	if !ok {
 		return nil
 	}
-	method, err := auth.NewBasic(auth.BasicConfig{Htpasswd: auth.File{Name: l.path(b.Htpasswd.Value), Data: users}})
+	method, err := auth.NewBasic(auth.BasicConfig{Htpasswd: users})
 	if err != nil {
 		l.add(b.Htpasswd.Pos, b.Htpasswd.Path, err)
 		return nil

@@ -85,18 +85,38 @@ type Auth struct {
 
 // AuthMethod is one way to prove who one is. Exactly one field is set.
 type AuthMethod struct {
-	Bearer *rules.Located[Bearer] `yaml:"bearer" doc:"JWT in Authorization: Bearer (RFC 6750)"`
-	Basic  *rules.Located[Basic]  `yaml:"basic" doc:"user and password in Authorization: Basic (RFC 7617)"`
+	Bearer  *rules.Located[Bearer]  `yaml:"bearer" doc:"JWT in Authorization: Bearer (RFC 6750)"`
+	Basic   *rules.Located[Basic]   `yaml:"basic" doc:"user and password in Authorization: Basic (RFC 7617)"`
+	APIKey  *rules.Located[APIKey]  `yaml:"api_key" doc:"a key in a header field or the query"`
+	Session *rules.Located[Session] `yaml:"session" doc:"JWT in a cookie"`
 }
 
-// Bearer configures JWT.
-type Bearer struct {
+// Tokens says what signed tokens are held against.
+type Tokens struct {
 	Issuer     string                       `yaml:"issuer,required" doc:"the iss claim, exactly"`
 	Audience   string                       `yaml:"audience,required" doc:"one of the aud claims, exactly"`
 	JWKS       rules.Located[string]        `yaml:"jwks,required" doc:"file with the public keys (RFC 7517)"`
 	Algorithms []rules.Located[string]      `yaml:"algorithms" doc:"signature algorithms that are taken; default: every asymmetric one"`
 	Revoked    rules.Located[string]        `yaml:"revoked" doc:"file with revoked tokens: a jti a line"`
 	Skew       rules.Located[time.Duration] `yaml:"skew" min:"0s" max:"10m" doc:"tolerance for clocks; default 1m"`
+}
+
+// Bearer configures JWT.
+type Bearer struct {
+	Tokens
+}
+
+// Session configures JWT in a cookie.
+type Session struct {
+	Cookie rules.Located[string] `yaml:"cookie,required" doc:"name of the cookie"`
+	Tokens
+}
+
+// APIKey configures API keys.
+type APIKey struct {
+	Header rules.Located[string] `yaml:"header" doc:"header field that carries the key; default X-API-Key, unless query is set"`
+	Query  string                `yaml:"query" doc:"query parameter that carries the key; queries are written into logs"`
+	File   rules.Located[string] `yaml:"file,required" doc:"YAML file with the SHA-256 hashes of the keys and their owners"`
 }
 
 // Basic configures HTTP Basic.

@@ -1,0 +1,74 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/moatwaf/moat/filter"
+)
+
+// askWith returns the status that a request with header fields gets; 0 if it is
+// let through.
+func (h *house) askWith(method, target string, fields ...string) int {
+	hr := httptest.NewRequest(method, target, nil)
+	for i := 0; i < len(fields); i += 2 {
+		hr.Header.Add(fields[i], fields[i+1])
+	}
+	r := filter.NewRequest(hr, time.Now())
+	defer r.Release()
+	return h.rt.Engine().Decide(r).StatusCode()
+}
+
+func (h *house) wantWith(status int, target string, fields ...string) {
+	h.t.Helper()
+	if got := h.askWith(http.MethodGet, target, fields...); got != status {
+		h.t.Errorf("%s with %q: %d, want %d", target, fields, got, status)
+	}
+}
+
+func apiKeys(entries ...string) string {
+	file := "keys:\n"
+	for i := 0; i < len(entries); i += 2 {
+		file += fmt.Sprintf("  - {id: %q, sha256: \"%x\", %s}\n", entries[i], sha256.Sum256([]byte(entries[i])), entries[i+1])
+	}
+	return file
+}
+
+// TestAPIKeysAreReloaded edits a file of keys while the policy is in force.
+func TestAPIKeysAreReloaded(t *testing.T) {
+	h := newHouse(t, `
+auth:
+  methods: [{api_key: {header: X-API-Key, file: api-keys.yaml}}]
+  require:
+    - {match: {path: /staff/*}, roles: [staff]}
+    - {auth: required}
+tiers:
+  - {id: pro, match: {claim: {plan: pro}}, key: identity, rate: 100/h}
+  - {id: free, match: {claim: {plan: "*"}}, key: identity, rate: 1/h}
+`)
+	h.write("api-keys.yaml", apiKeys("one", "claims: {plan: pro}, roles: [staff]", "two", "claims: {plan: free}"))
+	h.start(false)
+	h.wantWith(401, "/")
+	h.wantWith(0, "/staff/x", "X-API-Key", "one")
+	h.wantWith(403, "/staff/x", "X-API-Key", "two")
+	h.wantWith(403, "/", "X-API-Key", "two") // the free tier is used up
+	h.wantWith(0, "/", "X-API-Key", "one")
+
+	h.write("api-keys.yaml", "keys: [")
+	if h.reload() == nil {
+		t.Error("a broken file of keys was taken")
+	}
+	h.wantWith(0, "/", "X-API-Key", "one")
+
+	h.write("api-keys.yaml", apiKeys("three", "expires: 2020-01-01", "four", "roles: []"))
+	if err := h.reload(); err != nil {
+		t.Fatal(err)
+	}
+	h.wantWith(401, "/", "X-API-Key", "one")
+	h.wantWith(401, "/", "X-API-Key", "three")
+	h.wantWith(0, "/", "X-API-Key", "four")
+}
