@@ -1,0 +1,370 @@
+package dfa
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+)
+
+// automaton is a lazily built deterministic automaton for some patterns.
+//
+// Scans read the tables of the generation they began with, without a lock. A
+// scan that comes to a transition that is not there computes it under the
+// mutex. When the memory is used up, a new, empty generation takes the place of
+// the current one: scans that run in the old one go on in it as far as it
+// reaches, and move over with the first transition that is missing there.
+type automaton struct {
+	class   *[256]uint8
+	stride  uint32 // classes, and one column for the end of the text
+	ids     []int  // id of each pattern
+	words   int
+	all     []mask
+	fixed   int // bytes of the program
+	mortal  bool
+	current atomic.Pointer[generation]
+
+	mu     sync.Mutex
+	step   *stepper
+	limit  int // bytes of a generation
+	row    []byte
+	accept Bits
+	seed   string // the first state
+
+	states, fills, flushes int
+
+	exhausted atomic.Int64
+}
+
+// generation is the tables of an automaton between two flushes.
+type generation struct {
+	view atomic.Pointer[view]
+
+	// Under the automaton's mutex:
+	used  int // rows in use; row 0 is never a state
+	keys  []string
+	index map[string]uint32
+	edges map[edgeKey]uint32
+	accs  map[string]uint32
+	bytes int
+}
+
+// view is what scans read. Its slices only grow, within their capacity in
+// place, and elements of table are written atomically.
+type view struct {
+	// table holds a row for each state: per class of bytes the first element of
+	// the row that comes next, or 0 if it is not known, or flag and the number
+	// of an edge; at the end 1 + the number of a set of accepted ids, or 0.
+	table []uint32
+	edges []edge
+	accs  [][]mask
+}
+
+// edge is a transition on which something matches, or behind which nothing can.
+type edge struct {
+	to   uint32
+	acc  uint32
+	dead bool
+}
+
+type edgeKey struct {
+	to, acc uint32
+}
+
+const flag = 1 << 31
+
+// What the parts of a generation cost beside their contents: a string header, a
+// slot in a map at its usual fill, and the allocator's rounding.
+const (
+	stateOverhead = 16 + 48 + 16
+	edgeOverhead  = 2*12 + 40
+	accOverhead   = 2*24 + 64 + 32
+	emptyBytes    = 1024
+	firstRows     = 8
+)
+
+func newAutomaton(pats []*compiled, bytewise bool, words int) *automaton {
+	p := newProgram()
+	a := &automaton{words: words, accept: make(Bits, words)}
+	all := make(Bits, words)
+	for _, c := range pats {
+		p.add(c)
+		a.ids = append(a.ids, c.id)
+		all.Add(c.id)
+	}
+	a.all = all.masks()
+	alpha := newAlphabet(p, bytewise)
+	a.class, a.stride = &alpha.class, uint32(alpha.classes)+1
+	a.step = newStepper(p, alpha, 0)
+	a.mortal = a.step.mortal()
+	a.seed = string(a.step.first())
+	// Instructions with owner and stamps; the sets in both forms; positions.
+	a.fixed = len(p.insts)*(20+4+4+4+4) + len(alpha.in)*8 + len(alpha.nodes)*(4*64+8)*2 + len(alpha.first)*8
+	for _, s := range p.sets {
+		a.fixed += 8*len(s) + 64
+	}
+	return a
+}
+
+// setLimit says how many bytes the automaton may use beside its program.
+func (a *automaton) setLimit(n int) {
+	a.step.begunLimit = n / 8
+	a.limit = n - n/8
+	a.flush()
+	a.flushes = 0
+}
+
+// flush begins a new generation. The caller holds the mutex.
+func (a *automaton) flush() *generation {
+	g := &generation{used: 1, keys: make([]string, 1, firstRows), index: map[string]uint32{},
+		edges: map[edgeKey]uint32{}, accs: map[string]uint32{}}
+	g.view.Store(&view{table: make([]uint32, firstRows*a.stride)})
+	g.bytes = emptyBytes + 4*firstRows*int(a.stride)
+	if old := a.current.Load(); old != nil {
+		a.states -= old.used - 1
+	}
+	a.flushes++
+	g.intern(a, a.seed)
+	a.current.Store(g)
+	return g
+}
+
+// intern returns the row of a state, or false if the memory is used up. new
+// tells whether it was made.
+func (g *generation) intern(a *automaton, key string) (row uint32, made, ok bool) {
+	if row, ok := g.index[key]; ok {
+		return row, false, true
+	}
+	v := g.view.Load()
+	cost := len(key) + stateOverhead
+	need := (g.used + 1) * int(a.stride)
+	if need > len(v.table) {
+		size := min(2*len(v.table), flag)
+		if extra := 4 * (size - len(v.table)); g.bytes+cost+extra > a.limit {
+			size = len(v.table) + (a.limit-g.bytes-cost)/4
+			size -= size % int(a.stride)
+			if size < need {
+				return 0, false, false
+			}
+		}
+		grown := *v
+		grown.table = make([]uint32, size)
+		copy(grown.table, v.table)
+		g.bytes += 4 * (size - len(v.table))
+		g.view.Store(&grown)
+	}
+	if g.bytes+cost > a.limit && g.used > 1 {
+		return 0, false, false
+	}
+	g.bytes += cost
+	row = uint32(g.used) * a.stride
+	g.used++
+	g.keys = append(g.keys, key)
+	g.index[key] = row
+	a.states++
+	return row, true, true
+}
+
+// accepting returns the number of the set of ids of the patterns in accepted.
+func (g *generation) accepting(a *automaton) uint32 {
+	a.accept.Clear()
+	for _, p := range a.step.accepted {
+		a.accept.Add(a.ids[p])
+	}
+	list := a.accept.masks()
+	var key []byte
+	for _, m := range list {
+		key = binary.AppendUvarint(key, uint64(m.word))
+		key = binary.LittleEndian.AppendUint64(key, m.bits)
+	}
+	n, ok := g.accs[string(key)]
+	if !ok {
+		v := *g.view.Load()
+		n = uint32(len(v.accs))
+		v.accs = append(v.accs, list)
+		g.accs[string(key)] = n
+		g.bytes += accOverhead + 16*len(list) + len(key)
+		g.view.Store(&v)
+	}
+	return n
+}
+
+// link returns the number of the edge to a row.
+func (g *generation) link(to, acc uint32, dead bool) uint32 {
+	k := edgeKey{to, acc}
+	n, ok := g.edges[k]
+	if !ok {
+		v := *g.view.Load()
+		n = uint32(len(v.edges))
+		v.edges = append(v.edges, edge{to, acc, dead})
+		g.edges[k] = n
+		g.bytes += edgeOverhead
+		g.view.Store(&v)
+	}
+	return n
+}
+
+// end of text, as a class of bytes: its column is the last.
+const atEnd = -1
+
+// filled is a transition that was computed.
+type filled struct {
+	g    *generation
+	row  uint32
+	acc  []mask
+	dead bool
+	cost int // what it takes of a scan's budget; negative if there is no memory
+}
+
+// What a scan pays: a transition is about as dear as a quarter of a new state.
+const (
+	costFill  = 1
+	costState = 3
+)
+
+// fill computes the transition of a row of generation g over byte b, or atEnd.
+func (a *automaton) fill(g *generation, row uint32, b int) filled {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := g.keys[row/a.stride]
+	if cur := a.current.Load(); g != cur {
+		g = cur
+		var ok bool
+		if row, _, ok = g.intern(a, key); !ok {
+			g = a.flush()
+			if row, _, ok = g.intern(a, key); !ok {
+				return filled{cost: -1}
+			}
+		}
+	}
+	col := a.stride - 1
+	if b != atEnd {
+		col = uint32(a.class[b])
+	}
+	v := g.view.Load()
+	if n := v.table[row+col]; n != 0 { // someone else was faster
+		switch {
+		case b == atEnd:
+			return filled{g: g, acc: v.accs[n-1]}
+		case n&flag != 0:
+			e := v.edges[n&^flag]
+			return filled{g: g, row: e.to, acc: v.accs[e.acc], dead: e.dead}
+		}
+		return filled{g: g, row: n}
+	}
+	a.fills++
+	if b == atEnd {
+		a.step.end(key)
+		acc := g.accepting(a)
+		v = g.view.Load()
+		atomic.StoreUint32(&v.table[row+col], acc+1)
+		f := filled{g: g, acc: v.accs[acc], cost: costFill}
+		a.trimTo()
+		return f
+	}
+	a.row = a.step.transition(key, byte(b), a.row[:0])
+	cost := costFill
+	to, made, ok := g.intern(a, string(a.row))
+	if !ok {
+		// The state before stays in the old generation, with the transition
+		// unknown; the scan goes on in the new one.
+		g = a.flush()
+		if to, made, ok = g.intern(a, string(a.row)); !ok {
+			return filled{cost: -1}
+		}
+		row = 0
+	}
+	if made {
+		cost += costState
+	}
+	dead := a.mortal && a.step.dead()
+	f := filled{g: g, row: to, dead: dead, cost: cost}
+	n := to
+	if len(a.step.accepted) > 0 || dead {
+		acc := g.accepting(a)
+		n = flag | g.link(to, acc, dead)
+		f.acc = g.view.Load().accs[acc]
+	}
+	if row != 0 {
+		atomic.StoreUint32(&g.view.Load().table[row+col], n)
+	}
+	a.trimTo()
+	return f
+}
+
+// trimTo flushes if edges and sets of ids have outgrown the memory.
+func (a *automaton) trimTo() {
+	if a.current.Load().bytes > a.limit {
+		a.flush()
+	}
+}
+
+// scan puts into out the ids of the patterns that match text. It returns false
+// if the budget or the memory did not suffice, and then reports all ids.
+func (a *automaton) scan(text string, out Bits, budget *int) bool {
+	g := a.current.Load()
+	v := g.view.Load()
+	table := v.table
+	class := a.class
+	row := a.stride // the first state is always in the first row
+	for i := 0; i < len(text); i++ {
+		n := atomic.LoadUint32(&table[row+uint32(class[text[i]])])
+		if int32(n) > 0 {
+			row = n
+			continue
+		}
+		if n == 0 {
+			if *budget <= 0 {
+				return a.giveUp(out)
+			}
+			f := a.fill(g, row, int(text[i]))
+			if f.cost < 0 {
+				return a.giveUp(out)
+			}
+			*budget -= f.cost
+			out.or(f.acc)
+			if f.dead {
+				return true
+			}
+			g, row = f.g, f.row
+			v = g.view.Load()
+			table = v.table
+			continue
+		}
+		n &^= flag
+		if int(n) >= len(v.edges) {
+			// The edge was published after this view, before the transition.
+			v = g.view.Load()
+			table = v.table
+		}
+		e := &v.edges[n]
+		out.or(v.accs[e.acc])
+		if e.dead {
+			return true
+		}
+		row = e.to
+	}
+	n := atomic.LoadUint32(&table[row+a.stride-1])
+	if n == 0 {
+		if *budget <= 0 {
+			return a.giveUp(out)
+		}
+		f := a.fill(g, row, atEnd)
+		if f.cost < 0 {
+			return a.giveUp(out)
+		}
+		*budget -= f.cost
+		out.or(f.acc)
+		return true
+	}
+	if int(n) > len(v.accs) {
+		v = g.view.Load()
+	}
+	out.or(v.accs[n-1])
+	return true
+}
+
+func (a *automaton) giveUp(out Bits) bool {
+	out.or(a.all)
+	a.exhausted.Add(1)
+	return false
+}
