@@ -19,6 +19,7 @@ const (
 var (
 	errPathNone     = errors.New("path: the request has none")
 	errPathOpaque   = errors.New("path: the request target is no path")
+	errPathAsterisk = errors.New("path: the asterisk form is for OPTIONS")
 	errPathLong     = errors.New("path: longer than 8 KiB")
 	errPathEscape   = errors.New("path: malformed percent-encoding")
 	errPathControl  = errors.New("path: control character")

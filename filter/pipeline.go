@@ -61,6 +61,9 @@ type Config struct {
 	Locator Locator
 	// Steps are the stages, in the order in which they run.
 	Steps []Step
+	// Front is asked by the host about answers and the way to the upstream; nil
+	// takes the default.
+	Front Front
 	// Conceals says that the policy hides resources, so that the host must
 	// answer a missing one in the same bytes.
 	Conceals bool
@@ -142,6 +145,10 @@ func (p *Pipeline) Decide(r *Request) (Decision, error) {
 			continue
 		}
 		d, err := check(step.Stage, r)
+		if err == nil && d.Refuses() && r.starved() {
+			// The stage takes it for the client's fault, and it is ours.
+			err = ErrNoRoom
+		}
 		if err != nil {
 			errs = errors.Join(errs, &StageError{Stage: step.Stage.Name(), Err: err})
 			if step.OnError == FailOpen {
@@ -154,6 +161,9 @@ func (p *Pipeline) Decide(r *Request) (Decision, error) {
 		case Allow:
 			allowed = true
 		default:
+			if !d.Refuses() {
+				d.Verdict = Block // a verdict that does not exist
+			}
 			if d.Stage == "" {
 				d.Stage = step.Stage.Name()
 			}

@@ -78,16 +78,23 @@ const maxDetected = 16
 var requests = sync.Pool{New: func() any { return new(Request) }}
 
 // NewRequest prepares a request for a decision at the time now: it parses the
-// peer's address and reads host and path. It does not read the body. The caller
+// peer's address and reads host and path. It does not read the body, but puts one
+// in its place that leaves the end of it to the server. The caller
 // gives it back with Release when the answer, or the request to the upstream, is
 // through.
 func NewRequest(hr *http.Request, now time.Time) *Request {
 	r := requests.Get().(*Request)
+	hold(hr)
 	r.HTTP = hr
 	r.Now = now
 	r.Peer = PeerAddr(hr.RemoteAddr)
 	r.Host = CanonicalHost(hr.Host)
 	r.Path, r.readings, r.pathErr = ReadPath(hr.URL)
+	if r.Path == "*" && hr.Method != http.MethodOptions {
+		// RFC 9112 section 3.2.4. No pattern matches it, so no rule about
+		// paths would see the request.
+		r.pathErr = errPathAsterisk
+	}
 	return r
 }
 
@@ -95,6 +102,7 @@ func NewRequest(hr *http.Request, now time.Time) *Request {
 // body that ReadBody has put into the HTTP request stays valid.
 func (r *Request) Release() {
 	r.finish()
+	bodyMemory.Add(-r.body.reserved)
 	clear(r.Detected)
 	clear(r.Limits)
 	clear(r.deferred)
