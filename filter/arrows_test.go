@@ -26,6 +26,8 @@ var rooms = []struct {
 	{dir: "filter", std: true},
 	{dir: "filter/clientip", std: true, imports: []string{"filter"}},
 	{dir: "filter/respond", std: true, imports: []string{"filter"}},
+	{dir: "filter/cors", std: true},
+	{dir: "filter/front", std: true, imports: []string{"filter", "filter/auth", "filter/cors", "filter/respond"}},
 	{dir: "filter/filtertest", std: true, imports: []string{"filter"}},
 	{dir: "filter/audit", imports: []string{"filter"}},
 	{dir: "filter/metrics", imports: []string{"filter"}},

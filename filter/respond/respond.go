@@ -40,6 +40,9 @@ func New(profile string) (*Responder, error) {
 	return nil, fmt.Errorf("no response profile %q; there is: %s", profile, DefaultProfile)
 }
 
+// Default returns the responder of the default profile.
+func Default() *Responder { return standard }
+
 var standard = newStandard()
 
 // newStandard prepares every answer of the default profile.

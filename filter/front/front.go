@@ -1,0 +1,73 @@
+// Package front is the outer face of a compiled policy: how its refusals look,
+// which preflights it answers, and what the upstream is told of the caller. The
+// host asks it after the decision; it decides nothing itself.
+package front
+
+import (
+	"net/http"
+
+	"github.com/moatwaf/moat/filter"
+	"github.com/moatwaf/moat/filter/cors"
+	"github.com/moatwaf/moat/filter/respond"
+)
+
+// Config is what a front is made of. The zero Config refuses in the default
+// profile and changes nothing on the way to the upstream.
+type Config struct {
+	// Responder writes refusals; nil takes the default profile.
+	Responder *respond.Responder
+	// CORS answers preflights and lets scripts read answers; nil leaves both
+	// to the upstream.
+	CORS *cors.Policy
+}
+
+// Front implements filter.Front.
+type Front struct{ config Config }
+
+var _ filter.Front = (*Front)(nil)
+
+// New returns the front of c.
+func New(c Config) *Front {
+	if c.Responder == nil {
+		c.Responder = respond.Default()
+	}
+	return &Front{c}
+}
+
+var standard filter.Front = New(Config{})
+
+// Of returns the front of a pipeline; the default one where it has none.
+func Of(p *filter.Pipeline) filter.Front {
+	if f := p.Front(); f != nil {
+		return f
+	}
+	return standard
+}
+
+// Refuse implements filter.Front.
+func (f *Front) Refuse(w http.ResponseWriter, r *filter.Request, d filter.Decision) {
+	if f.config.CORS != nil {
+		f.config.CORS.Refusal(w.Header(), r.HTTP)
+	}
+	f.config.Responder.Write(w, r.HTTP, d)
+}
+
+// NotFound implements filter.Front.
+func (f *Front) NotFound(w http.ResponseWriter, r *http.Request) {
+	if f.config.CORS != nil {
+		f.config.CORS.Refusal(w.Header(), r)
+	}
+	f.config.Responder.NotFound(w, r)
+}
+
+// Pass implements filter.Front.
+func (f *Front) Pass(w http.ResponseWriter, r *filter.Request) (http.ResponseWriter, bool) {
+	if f.config.CORS == nil {
+		return w, true
+	}
+	if cors.IsPreflight(r.HTTP) {
+		f.config.CORS.Preflight(w, r.HTTP)
+		return nil, false
+	}
+	return f.config.CORS.Answer(w, r.HTTP), true
+}
