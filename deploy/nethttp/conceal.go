@@ -7,7 +7,7 @@ import (
 	"net"
 	"net/http"
 
-	"github.com/moatwaf/moat/filter/respond"
+	"github.com/moatwaf/moat/filter"
 )
 
 // concealer replaces an answer 404 by the filter's own. The upstream's header
@@ -16,6 +16,7 @@ import (
 type concealer struct {
 	http.ResponseWriter
 	request  *http.Request
+	face     filter.Front
 	before   http.Header // fields that the host had set before the upstream answered
 	wrote    bool        // the final status is out
 	replaced bool        // what the upstream still writes is dropped
@@ -39,7 +40,7 @@ func (c *concealer) WriteHeader(status int) {
 	header := c.ResponseWriter.Header()
 	clear(header)
 	maps.Copy(header, c.before)
-	respond.NotFound(c.ResponseWriter, c.request)
+	c.face.NotFound(c.ResponseWriter, c.request)
 	// Fields that the upstream sets from here on could only become trailers.
 }
 

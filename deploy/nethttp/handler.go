@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/moatwaf/moat/filter"
+	"github.com/moatwaf/moat/filter/front"
 	"github.com/moatwaf/moat/filter/respond"
 )
 
@@ -39,19 +40,29 @@ func Serve(e *filter.Engine, w http.ResponseWriter, hr *http.Request, next Next)
 	d := e.Decide(r)
 	respond.SetLimits(w.Header(), r.Limits)
 	w = Watch(w, r)
+	pipeline := e.Pipeline()
+	face := front.Of(pipeline)
 	if d.Refuses() {
-		respond.Write(w, hr, d)
+		face.Refuse(w, r, d)
 		return nil
 	}
-	if e.Pipeline().Conceals() {
-		w = Conceal(w, hr)
+	w, goOn := face.Pass(w, r)
+	if !goOn {
+		return nil
+	}
+	if pipeline.Conceals() {
+		w = conceal(w, hr, face)
 	}
 	return next(w, hr, r)
+}
+
+func conceal(w http.ResponseWriter, r *http.Request, face filter.Front) http.ResponseWriter {
+	return &concealer{ResponseWriter: w, request: r, before: w.Header().Clone(), face: face}
 }
 
 // Conceal returns a writer that replaces an answer 404 by the filter's own, and
 // passes every other answer through as it comes. Serve uses it where the policy
 // conceals; a host that calls the engine itself does the same.
 func Conceal(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
-	return &concealer{ResponseWriter: w, request: r, before: w.Header().Clone()}
+	return conceal(w, r, front.Of(nil))
 }
