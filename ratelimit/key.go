@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -41,6 +42,11 @@ const (
 	KeyClaim
 	// KeyGlobal counts all requests together.
 	KeyGlobal
+	// KeyCookie counts by the value of a cookie, of several of the name all of
+	// them. A request without it counts by address.
+	KeyCookie
+	// KeyExpr counts by the value of an expression.
+	KeyExpr
 )
 
 // Default lengths of the prefixes by which addresses are counted: an IPv6 client
@@ -55,8 +61,24 @@ const (
 type Key struct {
 	kind   Kind
 	v4, v6 uint8  // prefix lengths, of KeyIP and where a kind falls back on the address
-	name   string // canonical name of the header field, or name of the claim
+	name   string // canonical name of the header field, or name of the claim or cookie
 	text   string // normal form
+	value  Valuer // of KeyExpr
+	shared bool   // slots are the same in every process
+}
+
+// Valuer is an expression that requests are counted by. It is immutable and safe
+// for concurrent use.
+type Valuer interface {
+	// Value returns what the expression is on r. The error must hold nothing
+	// of the request.
+	Value(r *filter.Request) (string, error)
+}
+
+// ExprKey returns the key that counts by the value of an expression. The text
+// tells expressions apart over reloads.
+func ExprKey(text string, v Valuer) Key {
+	return Key{kind: KeyExpr, v4: DefaultIPv4Bits, v6: DefaultIPv6Bits, text: "expr:" + text, value: v}
 }
 
 var kinds = map[string]Kind{
@@ -69,6 +91,7 @@ var kinds = map[string]Kind{
 //	ip/48         IPv6 by /48 (a length over 32), or IPv4 by /24 (a length up to 32)
 //	ip/24/48      IPv4 by /24, IPv6 by /48
 //	header:NAME   values of a header field
+//	cookie:NAME   value of a cookie
 //	claim:NAME    claim of the verified caller
 //	host, path, country, asn, identity, global
 func ParseKey(text string) (Key, error) {
@@ -85,6 +108,12 @@ func ParseKey(text string) (Key, error) {
 		}
 		k.text = "header:" + k.name
 		return k, nil
+	case "cookie":
+		if !isToken(rest) {
+			return Key{}, fmt.Errorf("key %.60q: %.40q is no name of a cookie", text, rest)
+		}
+		k.kind, k.name, k.text = KeyCookie, rest, text
+		return k, nil
 	case "claim":
 		if rest == "" || len(rest) > 256 {
 			return Key{}, fmt.Errorf("key %.60q: name of the claim is missing or too long", text)
@@ -99,7 +128,7 @@ func ParseKey(text string) (Key, error) {
 	if text == "ip" || strings.HasPrefix(text, "ip/") {
 		return parseAddressKey(k, text)
 	}
-	return Key{}, fmt.Errorf("key %.60q is none of ip, ip/48, host, path, country, asn, header:NAME, identity, claim:NAME, global", text)
+	return Key{}, fmt.Errorf("key %.60q is none of ip, ip/48, host, path, country, asn, header:NAME, cookie:NAME, identity, claim:NAME, global", text)
 }
 
 func parseAddressKey(k Key, text string) (Key, error) {
@@ -147,6 +176,16 @@ func (k Key) Kind() Kind { return k.kind }
 // NeedsIdentity reports whether the key is known only after the auth stage.
 func (k Key) NeedsIdentity() bool { return k.kind == KeyIdentity || k.kind == KeyClaim }
 
+// Chosen reports whether clients choose the key of a request freely, so that a
+// client that takes a new one each time meets no limit.
+func (k Key) Chosen() bool {
+	switch k.kind {
+	case KeyHeader, KeyCookie, KeyPath, KeyHost, KeyExpr:
+		return true
+	}
+	return false
+}
+
 // String returns the key in its normal form, which ParseKey reads.
 func (k Key) String() string { return k.text }
 
@@ -164,18 +203,37 @@ type slot struct{ hi, lo uint64 }
 // seeds of this process.
 var seedHi, seedLo, seedIndex = maphash.MakeSeed(), maphash.MakeSeed(), maphash.MakeSeed()
 
-func hashed(text string) slot {
+// hashed returns the slot of a text. For a tier whose state is shared by several
+// processes it is cryptographic: nothing else keeps clients from finding keys that
+// collide.
+func (k *Key) hashed(text string) slot {
+	if k.shared {
+		sum := sha256.Sum256([]byte(text))
+		return slot{binary.LittleEndian.Uint64(sum[:]), binary.LittleEndian.Uint64(sum[8:])}
+	}
 	return slot{maphash.String(seedHi, text), maphash.String(seedLo, text)}
 }
 
-func number(n uint64) slot {
+func (k *Key) number(n uint64) slot {
 	var b [8]byte
 	binary.LittleEndian.PutUint64(b[:], n)
+	if k.shared {
+		sum := sha256.Sum256(b[:])
+		return slot{binary.LittleEndian.Uint64(sum[:]), binary.LittleEndian.Uint64(sum[8:])}
+	}
 	return slot{maphash.Bytes(seedHi, b[:]), maphash.Bytes(seedLo, b[:])}
 }
 
-// and returns the slot of a pair.
-func (s slot) and(t slot) slot {
+// pair returns the slot of a pair.
+func (k *Key) pair(s, t slot) slot {
+	if k.shared {
+		var b [32]byte
+		for i, n := range [...]uint64{s.hi, s.lo, t.hi, t.lo} {
+			binary.LittleEndian.PutUint64(b[8*i:], n)
+		}
+		sum := sha256.Sum256(b[:])
+		return slot{binary.LittleEndian.Uint64(sum[:]), binary.LittleEndian.Uint64(sum[8:])}
+	}
 	return slot{bits.RotateLeft64(s.hi, 17)*0x9e3779b97f4a7c15 + t.hi, bits.RotateLeft64(s.lo, 31)*0xd1342543de82ef95 + t.lo}
 }
 
@@ -187,66 +245,98 @@ func (s slot) index() uint64 {
 	return maphash.Bytes(seedIndex, b[:])
 }
 
-// of returns the key's value in r. It does not allocate.
-func (k *Key) of(r *filter.Request) slot {
+// of returns the key's value in r. It does not allocate, but for expressions. The
+// error is that of an expression.
+func (k *Key) of(r *filter.Request) (slot, error) {
 	switch k.kind {
 	case KeyHost:
-		return hashed(r.Host)
+		return k.hashed(r.Host), nil
 	case KeyPath:
-		return hashed(r.Path)
+		return k.hashed(r.Path), nil
 	case KeyCountry:
-		return hashed(r.Location().Country)
+		return k.hashed(r.Location().Country), nil
 	case KeyASN:
-		return number(uint64(r.Location().ASN))
+		return k.number(uint64(r.Location().ASN)), nil
 	case KeyHeader:
 		values := r.HTTP.Header[k.name]
 		if len(values) == 0 {
 			break
 		}
-		s := hashed(values[0])
+		s := k.hashed(values[0])
 		for _, v := range values[1:] {
-			s = s.and(hashed(v))
+			s = k.pair(s, k.hashed(v))
 		}
-		return s
+		return s, nil
+	case KeyCookie:
+		if s, ok := k.cookies(r.HTTP.Header["Cookie"]); ok {
+			return s, nil
+		}
 	case KeyIdentity:
 		if r.Identity != nil {
-			return identity(r.Identity)
+			return k.identity(r.Identity), nil
 		}
 	case KeyClaim:
 		if r.Identity != nil {
-			if s, ok := claim(r.Identity.Claims[k.name]); ok {
-				return s
+			if s, ok := k.claim(r.Identity.Claims[k.name]); ok {
+				return s, nil
 			}
-			return identity(r.Identity)
+			return k.identity(r.Identity), nil
 		}
 	case KeyGlobal:
-		return slot{}
+		return slot{}, nil
+	case KeyExpr:
+		text, err := k.value.Value(r)
+		if err != nil {
+			return slot{}, err
+		}
+		return k.hashed(text), nil
 	}
-	return k.address(r.Client)
+	return k.address(r.Client), nil
+}
+
+// cookies returns the slot of all values of the key's cookie (RFC 6265 section
+// 4.2.1), if there is one.
+func (k *Key) cookies(lines []string) (s slot, ok bool) {
+	for _, line := range lines {
+		for pair := range strings.SplitSeq(line, ";") {
+			name, value, _ := strings.Cut(pair, "=")
+			if strings.Trim(name, " \t") != k.name {
+				continue
+			}
+			v := k.hashed(strings.Trim(value, " \t"))
+			if ok {
+				v = k.pair(s, v)
+			}
+			s, ok = v, true
+		}
+	}
+	return s, ok
 }
 
 // identity returns the slot of a verified caller. One name that two methods have
 // verified is two callers.
-func identity(id *filter.Identity) slot { return hashed(id.Method).and(hashed(id.Subject)) }
+func (k *Key) identity(id *filter.Identity) slot {
+	return k.pair(k.hashed(id.Method), k.hashed(id.Subject))
+}
 
 // claim returns the slot of a claim's value, if the value is of a kind to count by.
-func claim(value any) (slot, bool) {
+func (k *Key) claim(value any) (slot, bool) {
 	switch v := value.(type) {
 	case string:
-		return hashed(v), true
+		return k.hashed(v), true
 	case json.Number:
-		return hashed(string(v)), true
+		return k.hashed(string(v)), true
 	case float64:
-		return number(math.Float64bits(v)), true
+		return k.number(math.Float64bits(v)), true
 	case int:
-		return number(math.Float64bits(float64(v))), true
+		return k.number(math.Float64bits(float64(v))), true
 	case int64:
-		return number(math.Float64bits(float64(v))), true
+		return k.number(math.Float64bits(float64(v))), true
 	case bool:
 		if v {
-			return hashed("true"), true
+			return k.hashed("true"), true
 		}
-		return hashed("false"), true
+		return k.hashed("false"), true
 	}
 	return slot{}, false
 }
@@ -255,7 +345,7 @@ func claim(value any) (slot, bool) {
 // (a Unix socket's) share a slot.
 func (k *Key) address(a netip.Addr) slot {
 	if !a.IsValid() {
-		return hashed("no address")
+		return k.hashed("no address")
 	}
 	if a.Is4() || a.Is4In6() {
 		b := a.As4()

@@ -72,6 +72,13 @@ func TestKeys(t *testing.T) {
 		{"no field, one address", "header:x-key", get("192.0.2.1"), get("192.0.2.1"), true},
 		{"no field, two addresses", "header:x-key", get("192.0.2.1"), get("192.0.2.2"), false},
 
+		{"one cookie", "cookie:sid", with("Cookie", "a=1; sid=x"), with("Cookie", "sid=x; a=2"), true},
+		{"one cookie on two lines", "cookie:sid", with("Cookie", "a=1", " sid = x"), with("Cookie", "sid=x"), true},
+		{"two cookies", "cookie:sid", with("Cookie", "sid=x"), with("Cookie", "sid=y"), false},
+		{"a cookie twice", "cookie:sid", with("Cookie", "sid=x; sid=y"), with("Cookie", "sid=x"), false},
+		{"names of cookies have case", "cookie:sid", with("Cookie", "SID=x"), get("192.0.2.1"), true},
+		{"no cookie, two addresses", "cookie:sid", get("192.0.2.1"), get("192.0.2.2"), false},
+
 		{"one caller, two addresses", "identity", as("192.0.2.1", alice), as("192.0.2.2", alice), true},
 		{"two callers", "identity", as("192.0.2.1", alice), as("192.0.2.1", bob), false},
 		{"one name, two methods", "identity", as("192.0.2.1", alice), as("192.0.2.1", alsoAlice), false},
@@ -86,11 +93,22 @@ func TestKeys(t *testing.T) {
 		{"no claim counts by caller", "claim:plan", as("192.0.2.1", alice), as("192.0.2.2", alice), true},
 	} {
 		k := mustKey(t, c.key)
-		if got := k.of(c.a) == k.of(c.b); got != c.same {
-			t.Errorf("%s: same = %t, want %t", c.name, got, c.same)
-		}
-		if first, again := k.of(c.a), k.of(c.a); first != again {
-			t.Errorf("%s: key is not the same twice", c.name)
+		for _, k.shared = range []bool{false, true} {
+			if got := slotOf(t, k, c.a) == slotOf(t, k, c.b); got != c.same {
+				t.Errorf("%s: same = %t, want %t", c.name, got, c.same)
+			}
+			if slotOf(t, k, c.a) != slotOf(t, k, c.a) {
+				t.Errorf("%s: key is not the same twice", c.name)
+			}
 		}
 	}
+}
+
+func slotOf(t *testing.T, k Key, r *filter.Request) slot {
+	t.Helper()
+	s, err := k.of(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }

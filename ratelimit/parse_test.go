@@ -69,6 +69,7 @@ func TestParseKey(t *testing.T) {
 		"header:x-api-key": "header:X-Api-Key",
 		"claim:tenant":     "claim:tenant",
 		"claim:https://a/": "claim:https://a/",
+		"cookie:sid":       "cookie:sid",
 		"host":             "host",
 		"path":             "path",
 		"country":          "country",
@@ -90,7 +91,7 @@ func TestParseKey(t *testing.T) {
 	for _, text := range []string{
 		"", "IP", "ip/", "ip/0", "ip/129", "ip/x", "ip/-1", "ip/+48", "ip/048", "ip/48/24", "ip/24/48/1", "ip/33/64",
 		"header", "header:", "header:a b", "header:a:b", "header:Host", "header:\x00", "header:é", "claim", "claim:",
-		"host:", "global ", "cookie:x", strings.Repeat("x", 1000),
+		"host:", "global ", "cookie", "cookie:", "cookie:a b", strings.Repeat("x", 1000),
 	} {
 		if k, err := ParseKey(text); err == nil {
 			t.Errorf("ParseKey(%.20q) = %q, want an error", text, k)
@@ -131,7 +132,9 @@ func FuzzParseKey(f *testing.F) {
 			t.Fatalf("ParseKey(%q) = %q, %v, want %q", k, again, err, k)
 		}
 		for _, client := range []string{"", "192.0.2.1", "2001:db8::1"} {
-			k.of(request("/", client, 0))
+			if _, err := k.of(request("/", client, 0)); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }

@@ -18,9 +18,10 @@ import (
 //
 // All methods are safe for concurrent use.
 type State struct {
-	mu     sync.Mutex
-	tables map[identityOf]weak.Pointer[table]
-	epoch  time.Time
+	mu       sync.Mutex
+	tables   map[identityOf]weak.Pointer[table]
+	inflight map[identityOf]weak.Pointer[inflight]
+	epoch    time.Time
 }
 
 // identityOf is what a table is for.
@@ -35,7 +36,8 @@ type identityOf struct {
 // NewState returns a State without tables.
 func NewState() *State {
 	return &State{
-		tables: make(map[identityOf]weak.Pointer[table]),
+		tables:   make(map[identityOf]weak.Pointer[table]),
+		inflight: make(map[identityOf]weak.Pointer[inflight]),
 		// Times are counted from a century ago, so that they are positive,
 		// by the monotonic clock where a request's time has its reading: a
 		// correction of the wall clock then does nothing.
@@ -70,7 +72,28 @@ func (s *State) table(id identityOf) *table {
 	return t
 }
 
-// TierStats is the state of one tier.
+// places returns the counts of requests under way for what id says. The limit is
+// no part of it: whoever is under way stays counted when the limit changes.
+func (s *State) places(id identityOf) *inflight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for old, p := range s.inflight {
+		if p.Value() == nil {
+			delete(s.inflight, old)
+		}
+	}
+	if p, ok := s.inflight[id]; ok {
+		if f := p.Value(); f != nil {
+			return f
+		}
+	}
+	f := newInflight(id.memory)
+	s.inflight[id] = weak.Make(f)
+	return f
+}
+
+// TierStats is the state of one tier. A tier that limits both the rate and the
+// requests under way has two.
 type TierStats struct {
 	Tier string // id
 	TableStats
@@ -85,6 +108,11 @@ func (s *State) Stats() []TierStats {
 	for id, p := range s.tables {
 		if t := p.Value(); t != nil {
 			all = append(all, TierStats{id.id, t.stats()})
+		}
+	}
+	for id, p := range s.inflight {
+		if f := p.Value(); f != nil {
+			all = append(all, TierStats{id.id, f.stats()})
 		}
 	}
 	slices.SortFunc(all, func(a, b TierStats) int { return cmp.Compare(a.Tier, b.Tier) })

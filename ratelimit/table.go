@@ -105,14 +105,21 @@ func newTable(interval time.Duration, burst int, size int64) *table {
 
 // answer is what a table says of a request.
 type answer struct {
-	ok   bool
-	full bool          // there was no place for a new key
-	wait time.Duration // time until one request is allowed, if ok is false
+	ok     bool
+	full   bool          // there was no place for a new key
+	places bool          // the limit is that of requests under way
+	wait   time.Duration // time until the request would be allowed, if ok is false
+	used   int64         // time until the bucket is full, in nanoseconds
+	at     int64         // time at which the bucket is full
 }
 
-// take takes a token of a key at the time now, in nanoseconds. The time may step
-// backwards; see clock.
-func (t *table) take(key slot, now int64) answer {
+// take takes one token of a key. See spend.
+func (t *table) take(key slot, now int64) answer { return t.spend(key, now, t.interval) }
+
+// spend takes tokens of a key, all or none, at the time now, in nanoseconds. Cost
+// is the time that they take to come back, from one interval to the depth. The
+// time may step backwards; see clock.
+func (t *table) spend(key slot, now, cost int64) answer {
 	h := key.index()
 	s := &t.shards[h&t.mask]
 	h >>= 6 // the bits of the largest mask
@@ -128,27 +135,78 @@ func (t *table) take(key slot, now int64) answer {
 			s.overflow++
 			return answer{full: true, wait: time.Duration(t.interval)}
 		}
-		full := now + t.interval // burst is at least 1
+		full := now + cost
 		e := s.at(number)
 		e.key, e.full = key, full
 		bucket := &s.index[h&uint64(len(s.index)-1)]
 		e.next, *bucket = *bucket, number
 		s.enlist(t, number, full)
 		s.admitted++
-		return answer{ok: true}
+		return answer{ok: true, used: cost, at: full}
 	}
 
 	// A bucket that is emptier than empty was left by a clock that was set back.
 	e.full = min(e.full, now+t.depth)
-	full := max(e.full, now) + t.interval
+	full := max(e.full, now) + cost
 	if wait := full - now - t.depth; wait > 0 {
 		s.refused++
-		return answer{wait: time.Duration(wait)}
+		return answer{wait: time.Duration(wait), used: e.full - now, at: e.full}
 	}
 	e.full = full
 	s.admitted++
 	s.turn(t, now, 2)
-	return answer{ok: true}
+	return answer{ok: true, used: full - now, at: full}
+}
+
+// giveBack undoes a spend that answered at, of a request that was refused for
+// another reason. It does nothing if the bucket has been full since, for then the
+// tokens have come back by themselves.
+func (t *table) giveBack(key slot, at, cost int64) {
+	h := key.index()
+	s := &t.shards[h&t.mask]
+	h >>= 6
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at <= s.latest {
+		return
+	}
+	if e := s.find(h, key); e != nil && e.full >= at {
+		e.full -= cost
+		s.admitted--
+	}
+}
+
+// charge takes tokens that were used up already, as many as there are.
+func (t *table) charge(key slot, cost int64) {
+	h := key.index()
+	s := &t.shards[h&t.mask]
+	h >>= 6
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.latest // of a request that took long, the time would be the past
+	e := s.find(h, key)
+	if e == nil {
+		number := s.place(t, now)
+		if number == 0 {
+			s.overflow++
+			return
+		}
+		e = s.at(number)
+		e.key, e.full = key, now
+		bucket := &s.index[h&uint64(len(s.index)-1)]
+		e.next, *bucket = *bucket, number
+		s.enlist(t, number, now+min(cost, t.depth))
+	}
+	e.full = min(max(e.full, now)+cost, now+t.depth)
+}
+
+// left returns the whole tokens in a bucket that takes used nanoseconds to be
+// full, and the time until there is one more; 0 if it is full.
+func (t *table) left(used int64) (tokens int, next time.Duration) {
+	if used <= 0 {
+		return int(t.depth / t.interval), 0
+	}
+	return int((t.depth - used) / t.interval), time.Duration((used-1)%t.interval + 1)
 }
 
 // maxJitter is how far requests may be out of order, in nanoseconds.

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -17,10 +18,27 @@ type Tier struct {
 	Match filter.Matcher
 	// Key is what requests are counted by.
 	Key Key
-	// Rate is how fast a bucket fills.
+	// Rate is how fast a bucket fills. It may be zero where Concurrent is not.
 	Rate Rate
-	// Burst is how many requests a fresh client may make at once, from 1.
+	// Burst is how many requests a fresh client may make at once, from 1 if
+	// there is a Rate.
 	Burst int
+	// Concurrent is how many requests may be under way at the same time; 0 is
+	// no limit. A request is under way until filter.Request.Release.
+	Concurrent int
+	// Cost is how many tokens a request takes, from 1 to Burst; 0 is 1.
+	Cost int
+	// CostByStatus is how many tokens a request takes in all that is answered
+	// with a status (401), or with one of a class (4 for 400 to 499) where the
+	// status itself has no line. What exceeds Cost is taken when the request
+	// has ended, as far as there are tokens.
+	CostByStatus map[int]int
+	// Also goes on to the next tier that matches when this one lets the request
+	// through. If a later one refuses it, the tokens are given back.
+	Also bool
+	// Announce tells the state of the tier in the answers to requests that it
+	// lets through.
+	Announce bool
 	// Status is the status of a refusal: 403, 429, or 0 for the default, 403.
 	Status int
 	// Detect reports what the tier would refuse, and leaves the request to the
@@ -69,7 +87,9 @@ type Stage struct {
 // compiled is a tier with its table.
 type compiled struct {
 	Tier
-	table  *table
+	table  *table        // nil without a Rate
+	places *inflight     // nil without Concurrent
+	cost   int64         // time in which the tokens of a request come back
 	window time.Duration // time in which an empty bucket is filled
 }
 
@@ -106,11 +126,18 @@ func New(tiers []Tier, state *State, o Options) (*Stage, error) {
 	}
 	s := &Stage{state: state, full: o.Full, tiers: make([]compiled, len(tiers))}
 	for i, t := range tiers {
-		s.tiers[i] = compiled{
-			Tier:   t,
-			table:  state.table(identityOf{t.ID, t.Key.String(), t.Rate, t.Burst, o.Memory}),
-			window: t.Rate.interval() * time.Duration(t.Burst),
+		t.Cost = max(t.Cost, 1)
+		t.CostByStatus = maps.Clone(t.CostByStatus)
+		c := compiled{Tier: t}
+		if t.Rate != (Rate{}) {
+			c.table = state.table(identityOf{t.ID, t.Key.String(), t.Rate, t.Burst, o.Memory})
+			c.cost = int64(t.Cost) * int64(t.Rate.interval())
+			c.window = t.Rate.interval() * time.Duration(t.Burst)
 		}
+		if t.Concurrent > 0 {
+			c.places = state.places(identityOf{id: t.ID, key: t.Key.String(), memory: o.Memory})
+		}
+		s.tiers[i] = c
 	}
 	return s, nil
 }
@@ -135,6 +162,24 @@ func (t *Tier) validate() error {
 	if t.Key.kind == 0 {
 		return errors.New("has no key")
 	}
+	if t.Concurrent < 0 {
+		return fmt.Errorf("%d concurrent requests let nobody through; it is at least 1", t.Concurrent)
+	}
+	if t.Concurrent == 0 || t.Rate != (Rate{}) {
+		if err := t.validateRate(); err != nil {
+			return err
+		}
+	} else if t.Burst != 0 || t.Cost != 0 || len(t.CostByStatus) > 0 {
+		return errors.New("burst and cost need a rate")
+	}
+	switch t.Status {
+	case 0, http.StatusForbidden, http.StatusTooManyRequests:
+		return nil
+	}
+	return fmt.Errorf("status %d is neither 403 nor 429", t.Status)
+}
+
+func (t *Tier) validateRate() error {
 	if err := t.Rate.valid(); err != nil {
 		return err
 	}
@@ -144,18 +189,27 @@ func (t *Tier) validate() error {
 	if int64(t.Burst) > int64(maxRefill/t.Rate.interval()) {
 		return fmt.Errorf("burst of %d takes more than ten years to fill at %s", t.Burst, t.Rate)
 	}
-	switch t.Status {
-	case 0, http.StatusForbidden, http.StatusTooManyRequests:
-		return nil
+	if t.Cost < 0 || t.Cost > t.Burst {
+		return fmt.Errorf("cost of %d lets nobody through; it is from 1 to the burst, %d", t.Cost, t.Burst)
 	}
-	return fmt.Errorf("status %d is neither 403 nor 429", t.Status)
+	for status, cost := range t.CostByStatus {
+		switch {
+		case status < 1 || status > 5 && status < 100 || status > 599:
+			return fmt.Errorf("cost by status: %d is no status", status)
+		case cost < max(t.Cost, 1) || cost > t.Burst:
+			return fmt.Errorf("cost of %d for status %d is not from the cost, %d, to the burst, %d", cost, status, max(t.Cost, 1), t.Burst)
+		}
+	}
+	return nil
 }
 
 // Name returns "tier".
 func (s *Stage) Name() string { return "tier" }
 
-// Check takes a token of the first tier that matches, and refuses the request if
-// there was none. Where a path can be read in several ways, each tier and key that
+// Check takes the tokens of a request from the first tier that matches, and refuses
+// the request if there were none. It goes on to the next that matches behind a tier
+// with Also, and to the next by address behind one whose key the client chooses: a
+// limit by address stands in every case. Where a path can be read in several ways, each tier and key that
 // a reading leads to is charged once, and the request is refused if one of them
 // refuses. The error is that of a condition. Without a refusal it does not
 // allocate.
@@ -218,11 +272,27 @@ func (all *charges) once(c charge) bool {
 	return true
 }
 
-// charge takes a token for one reading of a request. It returns the tier that
+// maxGivenBack bounds the tiers of one request whose tokens are given back.
+const maxGivenBack = 16
+
+// spent are tokens that a request took.
+type spent struct {
+	tier int
+	key  slot
+	at   int64 // of the answer
+}
+
+// charge takes the tokens for one reading of a request. It returns the tier that
 // refuses, or nil. charged, if not nil, are the tokens of other readings.
 func (s *Stage) charge(r *filter.Request, now int64, charged *charges) (*compiled, answer, error) {
+	var took [maxGivenBack]spent
+	n := 0
+	onlyAddress := false
 	for i := range s.tiers {
 		t := &s.tiers[i]
+		if onlyAddress && t.Key.kind != KeyIP {
+			continue
+		}
 		if t.Match != nil {
 			matched, err := t.Match.Match(r)
 			if err != nil {
@@ -232,34 +302,105 @@ func (s *Stage) charge(r *filter.Request, now int64, charged *charges) (*compile
 				continue
 			}
 		}
-		key := t.Key.of(r)
+		key, err := t.Key.of(r)
+		if err != nil {
+			return nil, answer{}, err
+		}
 		// A key that another reading has charged has had its answer.
 		if charged == nil || charged.once(charge{i, key}) {
-			a := t.table.take(key, now)
-			if !a.ok && (!a.full || s.full == FullBlock) {
-				if !t.Detect {
-					return t, a, nil
+			a := s.take(t, r, key, now)
+			switch {
+			case a.ok:
+				if t.table != nil && n < len(took) {
+					took[n] = spent{i, key, a.at}
+					n++
 				}
+			case a.full && s.full == FullPass:
+			case t.Detect:
 				r.Detect(t.refusal(a))
+			default:
+				for _, p := range took[:n] {
+					s.tiers[p.tier].giveBack(p.key, p.at)
+				}
+				return t, a, nil
 			}
 		}
-		if !t.Detect {
-			r.Tier = t.ID
-			break
+		if t.Detect {
+			continue
+		}
+		r.Tier = t.ID
+		switch {
+		case t.Also:
+		case t.Key.Chosen():
+			// A client that takes a new key for each request meets this tier
+			// never. It still meets the first one by address.
+			onlyAddress = true
+		default:
+			return nil, answer{}, nil
 		}
 	}
 	return nil, answer{}, nil
 }
 
+// take asks the limits of one tier.
+func (s *Stage) take(t *compiled, r *filter.Request, key slot, now int64) answer {
+	a := answer{ok: true}
+	if t.places != nil {
+		ok, full, taken := t.places.acquire(key, t.Concurrent)
+		if !ok {
+			return answer{full: full, places: true}
+		}
+		r.Defer(t.places, filter.Token{Hi: key.hi, Lo: key.lo})
+		if t.Announce {
+			r.Announce(filter.Limit{Tier: t.ID, Quota: t.Concurrent, Remaining: t.Concurrent - taken, Concurrent: true})
+		}
+	}
+	if t.table == nil {
+		return a
+	}
+	if a = t.table.spend(key, now, t.cost); !a.ok {
+		return a
+	}
+	if len(t.CostByStatus) > 0 {
+		r.Defer(t, filter.Token{Hi: key.hi, Lo: key.lo})
+		r.AwaitStatus()
+	}
+	if t.Announce {
+		left, next := t.table.left(a.used)
+		r.Announce(filter.Limit{Tier: t.ID, Quota: t.Burst, Window: t.window, Remaining: left, Reset: next})
+	}
+	return a
+}
+
+// giveBack undoes what take has spent.
+func (t *compiled) giveBack(key slot, at int64) { t.table.giveBack(key, at, t.cost) }
+
+// Finish takes what an answer of the status costs beyond what the request took.
+func (t *compiled) Finish(k filter.Token, status int) {
+	cost, ok := t.CostByStatus[status]
+	if !ok {
+		cost = t.CostByStatus[status/100]
+	}
+	if extra := cost - t.Cost; extra > 0 {
+		t.table.charge(slot{k.Hi, k.Lo}, int64(extra)*t.table.interval)
+	}
+}
+
 // refusal is the decision against a request that found no token.
 func (t *compiled) refusal(a answer) filter.Decision {
+	limit := &filter.Limit{Tier: t.ID, Quota: t.Burst, Window: t.window, Reset: a.wait}
+	if a.places {
+		*limit = filter.Limit{Tier: t.ID, Quota: t.Concurrent, Concurrent: true}
+	} else if !a.full {
+		limit.Remaining, _ = t.table.left(a.used)
+	}
 	d := filter.Decision{
 		Verdict: filter.Block,
 		Reason:  filter.ReasonRateLimit,
 		Status:  t.Status,
 		Stage:   "tier",
 		Rule:    t.ID,
-		Limit:   &filter.Limit{Tier: t.ID, Quota: t.Burst, Window: t.window, Reset: a.wait},
+		Limit:   limit,
 	}
 	if a.full {
 		d.Detail = "the table of the tier is full of clients that are under limits"

@@ -45,23 +45,6 @@ type Rule struct {
 	Status rules.Located[int] `yaml:"status" doc:"status of a refusal: 403 (default), 404, 410, 429, 451"`
 }
 
-// Tier is a rate limit.
-type Tier struct {
-	ID rules.Located[string] `yaml:"id,required" doc:"name of the tier in the RateLimit fields and the audit log"`
-	match.Condition
-	Key    rules.Located[string] `yaml:"key" doc:"what is counted: ip (default), ip/48, host, path, country, asn, header:NAME, identity, claim:NAME, global"`
-	Rate   rules.Located[string] `yaml:"rate,required" doc:"requests in a time: 20/s, 5/m, 100/h, 1000/d"`
-	Burst  rules.Located[int]    `yaml:"burst" min:"1" max:"1000000000" doc:"requests that a fresh client may make at once; default: the number in rate"`
-	Status rules.Located[int]    `yaml:"status" doc:"status of a refusal: 403 (default) or 429"`
-	Mode   string                `yaml:"mode" enum:"block|detect" doc:"detect reports what the tier would do"`
-}
-
-// TierTable bounds the memory of the tiers.
-type TierTable struct {
-	Memory rules.Size `yaml:"memory" min:"1MiB" max:"64GiB" doc:"bound of each tier's table; default 64MiB"`
-	Full   string     `yaml:"full" enum:"block|pass" doc:"what a new client gets while every place is held by a client that is limited; default block"`
-}
-
 // WAF is the payload stage.
 type WAF struct {
 	Mode         rules.Located[string]   `yaml:"mode" enum:"block|detect|off" doc:"default block"`
