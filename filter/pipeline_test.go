@@ -245,7 +245,8 @@ type locating struct{}
 
 func (locating) Name() string { return "access" }
 func (locating) Check(r *Request) (Decision, error) {
-	if r.Location() != r.Location() || r.Location().Country != "NO" {
+	first := r.Location()
+	if second := r.Location(); second != first || first.Country != "NO" {
 		return Decision{}, nil
 	}
 	return Next(), nil
