@@ -34,10 +34,13 @@ type Next func(http.ResponseWriter, *http.Request, *filter.Request) error
 // Every other answer passes through unchanged and unbuffered: the writer that
 // next gets supports flushing, hijacking and http.ResponseController.
 func Serve(e *filter.Engine, w http.ResponseWriter, hr *http.Request, next Next) error {
+	w, decided, done := Receive(w, hr)
+	defer done()
 	r := filter.NewRequest(hr, time.Now())
 	defer r.Release()
 
 	d := e.Decide(r)
+	decided()
 	respond.SetLimits(w.Header(), r.Limits)
 	w = Watch(w, r)
 	pipeline := e.Pipeline()
