@@ -97,7 +97,7 @@ func TestKeys(t *testing.T) {
 			if got := slotOf(t, k, c.a) == slotOf(t, k, c.b); got != c.same {
 				t.Errorf("%s: same = %t, want %t", c.name, got, c.same)
 			}
-			if slotOf(t, k, c.a) != slotOf(t, k, c.a) {
+			if first, again := slotOf(t, k, c.a), slotOf(t, k, c.a); first != again {
 				t.Errorf("%s: key is not the same twice", c.name)
 			}
 		}

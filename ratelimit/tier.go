@@ -272,9 +272,6 @@ func (all *charges) once(c charge) bool {
 	return true
 }
 
-// maxGivenBack bounds the tiers of one request whose tokens are given back.
-const maxGivenBack = 16
-
 // spent are tokens that a request took.
 type spent struct {
 	tier int
@@ -285,8 +282,7 @@ type spent struct {
 // charge takes the tokens for one reading of a request. It returns the tier that
 // refuses, or nil. charged, if not nil, are the tokens of other readings.
 func (s *Stage) charge(r *filter.Request, now int64, charged *charges) (*compiled, answer, error) {
-	var took [maxGivenBack]spent
-	n := 0
+	took := make([]spent, 0, 4) // on the stack
 	onlyAddress := false
 	for i := range s.tiers {
 		t := &s.tiers[i]
@@ -311,15 +307,15 @@ func (s *Stage) charge(r *filter.Request, now int64, charged *charges) (*compile
 			a := s.take(t, r, key, now)
 			switch {
 			case a.ok:
-				if t.table != nil && n < len(took) {
-					took[n] = spent{i, key, a.at}
-					n++
+				// A tier that ends the search is followed by no refusal.
+				if t.table != nil && (t.Also || t.Detect || t.Key.Chosen()) {
+					took = append(took, spent{i, key, a.at})
 				}
 			case a.full && s.full == FullPass:
 			case t.Detect:
 				r.Detect(t.refusal(a))
 			default:
-				for _, p := range took[:n] {
+				for _, p := range took {
 					s.tiers[p.tier].giveBack(p.key, p.at)
 				}
 				return t, a, nil
