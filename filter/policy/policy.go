@@ -19,6 +19,7 @@ type Policy struct {
 	TierTable TierTable            `yaml:"tier_table" doc:"the table that holds the state of the tiers' clients"`
 	WAF       WAF                  `yaml:"waf" doc:"payload rules"`
 	Auth      *rules.Located[Auth] `yaml:"auth" doc:"who may see what; left out: nobody is asked"`
+	CORS      *rules.Located[CORS] `yaml:"cors" doc:"scripts of other origins; left out: preflights pass on to the upstream"`
 	Responses Responses            `yaml:"responses" doc:"the shape of refusals"`
 	OnError   string               `yaml:"on_error" enum:"block|pass" doc:"what a stage that cannot decide means: block answers 503; default block"`
 	Audit     Audit                `yaml:"audit" doc:"where refusals are reported"`
@@ -116,6 +117,16 @@ type Requirement struct {
 	Scopes  []string                `yaml:"scopes,single" doc:"all of these scopes are needed"`
 	Methods []rules.Located[string] `yaml:"methods,single" doc:"only these methods are taken"`
 	Conceal bool                    `yaml:"conceal" doc:"a caller without the right gets the 404 of a missing path"`
+}
+
+// CORS says which scripts of other origins may read answers.
+type CORS struct {
+	Origins     []string      `yaml:"origins,required,single" doc:"origins as browsers write them; https://*.example.com is every host below it; \"*\" is every origin"`
+	Methods     []string      `yaml:"methods,single" doc:"methods that scripts may use; default GET, HEAD, POST"`
+	Headers     []string      `yaml:"headers,single" doc:"request header fields that scripts may set"`
+	Expose      []string      `yaml:"expose,single" doc:"header fields of the upstream's answers that scripts may read"`
+	Credentials bool          `yaml:"credentials" doc:"scripts may send cookies"`
+	MaxAge      time.Duration `yaml:"max_age" min:"0s" max:"1d" doc:"how long a browser may keep the answer to a preflight"`
 }
 
 // Responses shapes refusals.

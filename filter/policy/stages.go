@@ -20,6 +20,7 @@ func (l *loader) pipeline() *filter.Pipeline {
 	byAddress, byIdentity := l.tierStages(env)
 	payload, payloadMode := l.payloadStage()
 	who, may, conceals := l.authStages(env)
+	face := l.front()
 
 	if len(l.errs) > 0 {
 		return nil
@@ -58,6 +59,7 @@ func (l *loader) pipeline() *filter.Pipeline {
 		Addr:     addr,
 		Locator:  locator,
 		Steps:    steps,
+		Front:    face,
 		Conceals: conceals,
 	})
 }
