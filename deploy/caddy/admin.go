@@ -12,8 +12,6 @@ import (
 	"github.com/moatwaf/moat/rules"
 )
 
-func init() { caddy.RegisterModule(AdminHandler{}) }
-
 // Admin adds moat's routes to Caddy's admin API:
 //
 //	GET  /moat/status   the running policies, as JSON

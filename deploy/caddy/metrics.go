@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/moatwaf/moat/filter/metrics"
+	"github.com/moatwaf/moat/filter/policy"
 )
 
 // counters counts for every policy of the process. They outlive reloads of
@@ -19,7 +20,12 @@ func newCounters() *metrics.Metrics {
 		panic(err) // only a registry could refuse, and there is none
 	}
 	m.SetTierTable(func() (sum metrics.TierTable) {
+		seen := map[*policy.ClientState]bool{}
 		for _, rt := range Running() {
+			if seen[rt.Clients()] {
+				continue
+			}
+			seen[rt.Clients()] = true
 			t := rt.TierTable()
 			sum.Bytes += t.Bytes
 			sum.Limit += t.Limit

@@ -1,41 +1,108 @@
-// Package moatcaddy is moat as a Caddy module: the handler http.handlers.moat,
-// its Caddyfile directive "moat", and its routes on Caddy's admin API.
 package moatcaddy
 
 import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/moatwaf/moat/deploy/nethttp"
 	"github.com/moatwaf/moat/filter"
-	"github.com/moatwaf/moat/filter/policy"
 	"github.com/moatwaf/moat/filter/respond"
 )
 
 func init() {
 	caddy.RegisterModule(Handler{})
+	caddy.RegisterModule(ErrorHandler{})
 	caddy.RegisterModule(Admin{})
-	httpcaddyfile.RegisterHandlerDirective("moat", parseCaddyfile)
+	caddy.RegisterModule(AdminHandler{})
+	httpcaddyfile.RegisterDirective("moat", parseDirective)
 	// A refusal comes before any question for credentials.
 	httpcaddyfile.RegisterDirectiveOrder("moat", httpcaddyfile.Before, "basicauth")
 }
 
-// Handler filters requests by a policy. What the policy refuses is answered by
-// moat; the rest goes on to the next handler.
+// Handler filters requests by a policy: what the policy lets through goes on to the
+// next handler, the rest is refused.
+//
+// A refusal is a handler error with the status of the refusal, so that error routes
+// (handle_errors) can write its content. Where none writes any, moat does: a problem
+// document, a page or text, as the client accepts. The header fields of a
+// refusal (WWW-Authenticate, Retry-After, RateLimit, Cache-Control) are there in
+// either case. A concealed resource is answered by moat alone, since its 404 must
+// not differ from that of a missing one.
+//
+// The client's address is Caddy's where the server has trusted_proxies, and the
+// policy's (client_ip) where it has not.
+//
+// Handlers and logs behind this one have these placeholders:
+//
+// Placeholder | Description
+// ------------|---------------
+// `{http.moat.verdict}` | `allow`, `block` or `challenge`; `detect` where a rule in detect mode would have refused
+// `{http.moat.stage}` | the stage that decided: `access`, `tier`, `payload` or `auth`; empty if nothing objected
+// `{http.moat.rule}` | the id of the rule, tier or requirement that decided, or the number of a payload rule
+// `{http.moat.reason}` | why: `rule`, `rate-limit`, `payload`, `oversize`, `malformed`, `no-credentials`, ...
+// `{http.moat.country}` | the country of the client, ISO 3166-1 alpha-2; empty if unknown
+// `{http.moat.asn}` | the number of the client's network; empty if unknown
+// `{http.moat.tier}` | the rate tier that counted, or refused, the request
+// `{http.moat.identity}` | the name of the verified caller
+// `{http.moat.score}` | the anomaly score of the payload rules, where they objected; else 0
+// `{http.auth.user.id}` | the name of the verified caller; only set if there is one
+//
+// Their values are the operator's words, but for the identity.
 type Handler struct {
-	// Policy is the path of the policy file. It is watched, with every file
-	// that it names: a change is in force within two seconds, without a
-	// reload of Caddy's configuration.
+	// Policy is the path of the policy file, relative to the working directory.
+	// The file is watched, with every file that it names: a change is in force
+	// within two seconds, without a reload of Caddy's configuration. Handlers
+	// with the same file share its rate tiers; those with the same rules share
+	// the compiled rules. Placeholders of the environment are replaced.
 	Policy string `json:"policy,omitempty"`
 
-	runtime *policy.Runtime
-	release func() error
+	// Mode takes the place of the policy's waf.mode: "block", "detect" or "off".
+	// It is about payload rules. Access rules and tiers have modes of their own,
+	// in the policy.
+	Mode string `json:"mode,omitempty"`
+
+	// Paranoia takes the place of the policy's waf.paranoia, 1 to 4.
+	Paranoia int `json:"paranoia,omitempty"`
+
+	// Threshold takes the place of the policy's waf.threshold: the anomaly score
+	// from which a request is refused.
+	Threshold int `json:"threshold,omitempty"`
+
+	// BodyLimit takes the place of the policy's waf.body_limit: how many bytes of
+	// a body are inspected.
+	BodyLimit int64 `json:"body_limit,omitempty"`
+
+	// Oversize takes the place of the policy's waf.oversize: what becomes of a
+	// longer body. "block" answers 413, "inspect" looks at its beginning, "pass"
+	// at the header of the request only.
+	Oversize string `json:"oversize,omitempty"`
+
+	// Exclude takes payload rules out, or parts of a request out of their sight,
+	// beside what the policy excludes.
+	Exclude []Exclusion `json:"exclude,omitempty"`
+
+	// IdentityHeaders tell the upstream who the caller is: the name of a request
+	// header to what it holds, one of "subject", "method", "roles", "scopes" and
+	// "claim:NAME". Headers of these names that come from the client are removed,
+	// in every spelling that an upstream might take for them, whether or not a
+	// caller is known. Lists are joined by commas. Bytes outside of printable
+	// ASCII, percent signs, and commas in items of lists are percent-encoded.
+	IdentityHeaders map[string]string `json:"identity_headers,omitempty"`
+
+	logger   *zap.Logger
+	runtime  *running
+	release  func() error
+	identity identityHeaders
+	events   *emitter
+	servers  *serverFacts
+	inErrors bool // an error route around this handler takes its errors
 }
 
 // CaddyModule implements caddy.Module.
@@ -50,14 +117,31 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // reloads it. A policy with faults is an error, so that Caddy keeps its running
 // configuration.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger, h.servers = ctx.Logger(), new(serverFacts)
 	if h.Policy == "" {
 		return errors.New("moat: no policy file is named")
 	}
-	var err error
-	if err = counters.Register(ctx.GetMetricsRegistry()); err != nil {
+	file, err := caddy.NewReplacer().ReplaceOrErr(h.Policy, true, true)
+	if err != nil {
+		return fmt.Errorf("moat: the policy's name: %w", err)
+	}
+	overrides, err := h.overrides()
+	if err != nil {
 		return fmt.Errorf("moat: %w", err)
 	}
-	h.runtime, h.release, err = acquire(ctx, h.Policy)
+	if h.identity, err = compileIdentityHeaders(h.IdentityHeaders); err != nil {
+		return fmt.Errorf("moat: %w", err)
+	}
+	if h.events, err = newEmitter(ctx); err != nil {
+		return fmt.Errorf("moat: %w", err)
+	}
+	if err := counters.Register(ctx.GetMetricsRegistry()); err != nil {
+		return fmt.Errorf("moat: %w", err)
+	}
+	if h.inErrors, err = extendErrorRoutes(ctx); err != nil {
+		return fmt.Errorf("moat: %w", err)
+	}
+	h.runtime, h.release, err = acquire(ctx, file, overrides, h.events)
 	if err != nil {
 		return fmt.Errorf("moat: %w", err)
 	}
@@ -75,77 +159,61 @@ func (h *Handler) Cleanup() error {
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, hr *http.Request, next caddyhttp.Handler) error {
 	engine := h.runtime.Engine()
-	return nethttp.Serve(engine, w, hr, func(w http.ResponseWriter, hr *http.Request, r *filter.Request) error {
+	facts := h.servers.of(hr)
+	r := filter.NewRequest(hr, time.Now())
+	defer r.Release()
+	if facts.trustsProxies {
+		r.Client = clientOf(hr)
+	}
+
+	d := engine.Decide(r)
+	h.identity.remove(hr) // an error route may have an upstream too
+	repl, _ := hr.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	publish(repl, &d, r)
+	respond.SetLimits(w.Header(), r.Limits)
+	w = nethttp.Watch(w, r)
+	if d.Refuses() {
+		return h.refuse(w, hr, r, d, facts)
+	}
+
+	if r.Identity != nil {
+		h.identity.set(hr, r.Identity)
+		if repl != nil {
+			repl.Set("http.auth.user.id", r.Identity.Subject)
+		}
+	}
+	if !facts.trustsProxies {
 		shareClient(hr, r)
-		err := next.ServeHTTP(w, hr)
-		// A handler may leave its 404 to Caddy's error routes instead of
-		// writing it. A policy that conceals has one 404 only.
-		var failed caddyhttp.HandlerError
-		if engine.Pipeline().Conceals() && errors.As(err, &failed) && failed.StatusCode == http.StatusNotFound {
-			respond.NotFound(w, hr)
-			return nil
-		}
-		return err
-	})
+	}
+	conceals := engine.Pipeline().Conceals()
+	if conceals {
+		w = nethttp.Conceal(w, hr)
+	}
+	err := next.ServeHTTP(w, hr)
+	if err == nil {
+		return nil
+	}
+	// The handler leaves its answer to Caddy's error routes.
+	status := statusOf(err)
+	if conceals && status == http.StatusNotFound {
+		respond.NotFound(w, hr) // a policy that conceals has one 404 only
+		return nil
+	}
+	r.Answered(status)
+	return err
 }
 
-// shareClient tells the handlers behind moat, reverse_proxy above all, whose
-// request this is, so that they do not derive it a second time by other rules.
-// Where Caddy itself trusts the peer, its own finding stands.
-func shareClient(hr *http.Request, r *filter.Request) {
-	if trusted, _ := caddyhttp.GetVar(hr.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
-		return
+// statusOf returns the status with which Caddy answers an error.
+func statusOf(err error) int {
+	var failed caddyhttp.HandlerError
+	if errors.As(err, &failed) && failed.StatusCode != 0 {
+		return failed.StatusCode
 	}
-	if r.Client != r.Peer && r.Client.IsValid() {
-		caddyhttp.SetVar(hr.Context(), caddyhttp.TrustedProxyVarKey, true)
-		caddyhttp.SetVar(hr.Context(), caddyhttp.ClientIPVarKey, r.Client.String())
-	}
-}
-
-// UnmarshalCaddyfile reads
-//
-//	moat POLICY
-//	moat {
-//		policy POLICY
-//	}
-func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // the directive's name
-	if d.NextArg() {
-		h.Policy = d.Val()
-	}
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		switch d.Val() {
-		case "policy":
-			if h.Policy != "" {
-				return d.Err("the policy file is named twice")
-			}
-			if !d.AllArgs(&h.Policy) {
-				return d.ArgErr()
-			}
-		default:
-			return d.Errf("unknown option %q of moat: there is policy", d.Val())
-		}
-	}
-	if h.Policy == "" {
-		return d.Err("moat needs a policy file: moat POLICY")
-	}
-	return nil
-}
-
-func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	handler := new(Handler)
-	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
-		return nil, err
-	}
-	return handler, nil
+	return http.StatusInternalServerError
 }
 
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
 	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
-	_ caddyfile.Unmarshaler       = (*Handler)(nil)
 )
