@@ -30,9 +30,8 @@ type alphabet struct {
 	invalid int32      // symbol of U+FFFD
 	nodes   []node
 
-	class     [256]uint8
-	classes   int
-	exemplars []byte // a byte of each class
+	class   [256]uint8
+	classes int
 }
 
 // node is a position within a character.
@@ -56,8 +55,9 @@ const (
 	besideOther
 )
 
-// newAlphabet builds the alphabet of a program: of bytes, or of runes.
-func newAlphabet(p *program, bytewise bool) *alphabet {
+// newAlphabet builds the alphabet of a program: of bytes, or of runes. It tells
+// apart what the conditions in uses ask for.
+func newAlphabet(p *program, uses cond, bytewise bool) *alphabet {
 	a := &alphabet{}
 	top := rune(maxRune)
 	if bytewise {
@@ -65,15 +65,15 @@ func newAlphabet(p *program, bytewise bool) *alphabet {
 	}
 	sets := slices.Clone(p.sets)
 	nl, word, lowerWord := -1, -1, -1
-	if p.uses&(atBeginLine|atEndLine) != 0 {
+	if uses&(atBeginLine|atEndLine) != 0 {
 		nl = len(sets)
 		sets = append(sets, newline)
 	}
-	if p.uses&(wordConds|lowerWordConds) != 0 {
+	if uses&(wordConds|lowerWordConds) != 0 {
 		word = len(sets)
 		sets = append(sets, wordRunes)
 	}
-	if p.uses&lowerWordConds != 0 {
+	if uses&lowerWordConds != 0 {
 		lowerWord = len(sets)
 		sets = append(sets, wordRunes.beforeLower())
 	}
@@ -253,7 +253,6 @@ func (a *alphabet) classify() {
 			c = uint8(a.classes)
 			a.classes++
 			index[string(key)] = c
-			a.exemplars = append(a.exemplars, byte(b))
 		}
 		a.class[b] = c
 	}

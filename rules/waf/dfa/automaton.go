@@ -16,19 +16,18 @@ import (
 type automaton struct {
 	class   *[256]uint8
 	stride  uint32 // classes, and one column for the end of the text
-	ids     []int  // id of each pattern
 	words   int
 	all     []mask
 	fixed   int // bytes of the program
 	mortal  bool
 	current atomic.Pointer[generation]
 
-	mu     sync.Mutex
-	step   *stepper
-	limit  int // bytes of a generation
-	row    []byte
-	accept Bits
-	seed   string // the first state
+	mu      sync.Mutex
+	machine *machine
+	limit   int // bytes of a generation
+	row     []byte
+	accept  Bits
+	seed    string // the first state
 
 	states, fills, flushes int
 
@@ -82,32 +81,41 @@ const (
 	firstRows     = 8
 )
 
-func newAutomaton(pats []*compiled, bytewise bool, words int) *automaton {
-	p := newProgram()
+func newAutomaton(pats []*compiled, words int) *automaton {
 	a := &automaton{words: words, accept: make(Bits, words)}
 	all := make(Bits, words)
+	runes, bytes := newProgram(), (*program)(nil)
 	for _, c := range pats {
+		p := runes
+		if c.pattern.bytewise() {
+			if bytes == nil {
+				bytes = newProgram()
+			}
+			p = bytes
+		}
 		p.add(c)
-		a.ids = append(a.ids, c.id)
 		all.Add(c.id)
 	}
 	a.all = all.masks()
-	alpha := newAlphabet(p, bytewise)
-	a.class, a.stride = &alpha.class, uint32(alpha.classes)+1
-	a.step = newStepper(p, alpha, 0)
-	a.mortal = a.step.mortal()
-	a.seed = string(a.step.first())
-	// Instructions with owner and stamps; the sets in both forms; positions.
-	a.fixed = len(p.insts)*(20+4+4+4+4) + len(alpha.in)*8 + len(alpha.nodes)*(4*64+8)*2 + len(alpha.first)*8
-	for _, s := range p.sets {
-		a.fixed += 8*len(s) + 64
+	m := newMachine(runes, bytes)
+	a.machine = m
+	a.class, a.stride = &m.class, uint32(m.classes)+1
+	a.mortal = m.mortal()
+	a.seed = string(m.first())
+	a.fixed = 4096 + m.runes.size()
+	if m.bytes != nil {
+		a.fixed += m.bytes.size()
 	}
 	return a
 }
 
 // setLimit says how many bytes the automaton may use beside its program.
 func (a *automaton) setLimit(n int) {
-	a.step.begunLimit = n / 8
+	a.machine.runes.begunLimit = n / 8
+	if a.machine.bytes != nil {
+		a.machine.runes.begunLimit = n / 16
+		a.machine.bytes.begunLimit = n / 16
+	}
 	a.limit = n - n/8
 	a.flush()
 	a.flushes = 0
@@ -167,8 +175,9 @@ func (g *generation) intern(a *automaton, key string) (row uint32, made, ok bool
 // accepting returns the number of the set of ids of the patterns in accepted.
 func (g *generation) accepting(a *automaton) uint32 {
 	a.accept.Clear()
-	for _, p := range a.step.accepted {
-		a.accept.Add(a.ids[p])
+	a.machine.runes.accepting(a.accept)
+	if a.machine.bytes != nil {
+		a.machine.bytes.accepting(a.accept)
 	}
 	list := a.accept.masks()
 	var key []byte
@@ -253,7 +262,7 @@ func (a *automaton) fill(g *generation, row uint32, b int) filled {
 	}
 	a.fills++
 	if b == atEnd {
-		a.step.end(key)
+		a.machine.end(key)
 		acc := g.accepting(a)
 		v = g.view.Load()
 		atomic.StoreUint32(&v.table[row+col], acc+1)
@@ -261,7 +270,7 @@ func (a *automaton) fill(g *generation, row uint32, b int) filled {
 		a.trimTo()
 		return f
 	}
-	a.row = a.step.transition(key, byte(b), a.row[:0])
+	a.row = a.machine.transition(key, byte(b), a.row[:0])
 	cost := costFill
 	to, made, ok := g.intern(a, string(a.row))
 	if !ok {
@@ -276,11 +285,10 @@ func (a *automaton) fill(g *generation, row uint32, b int) filled {
 	if made {
 		cost += costState
 	}
-	dead := a.mortal && a.step.dead()
+	dead := a.mortal && a.machine.dead()
 	f := filled{g: g, row: to, dead: dead, cost: cost}
 	n := to
-	if len(a.step.accepted) > 0 || dead {
-		acc := g.accepting(a)
+	if acc := g.accepting(a); dead || len(g.view.Load().accs[acc]) > 0 {
 		n = flag | g.link(to, acc, dead)
 		f.acc = g.view.Load().accs[acc]
 	}

@@ -139,6 +139,8 @@ func (p Pattern) describe() string {
 type rule struct {
 	pattern  Pattern
 	operator string
+	request  bool // asked of requests
+	level    int  // paranoia level, 1 if none is given
 }
 
 var crsOperator = regexp.MustCompile(`(?m)^\s*SecRule\s+(?:"[^"]*"|\S+)\s+"(!?)@(rx|pm|pmFromFile|contains|streq|beginsWith|endsWith|within|validateByteRange) ((?:[^"\\]|\\.)*)"`)
@@ -158,8 +160,13 @@ var crsRules = sync.OnceValues(func() ([]rule, error) {
 			return nil, err
 		}
 		text := strings.ReplaceAll(string(data), "\\\n", " ")
-		for _, m := range crsOperator.FindAllStringSubmatch(text, -1) {
-			op, arg := m[2], strings.ReplaceAll(m[3], `\"`, `"`)
+		for _, at := range crsOperator.FindAllStringSubmatchIndex(text, -1) {
+			level := 1
+			if rest, _, _ := strings.Cut(text[at[1]:], "SecRule"); strings.Contains(rest, "paranoia-level/") {
+				_, n, _ := strings.Cut(rest, "paranoia-level/")
+				level = int(n[0] - '0')
+			}
+			op, arg := text[at[4]:at[5]], strings.ReplaceAll(text[at[6]:at[7]], `\"`, `"`)
 			if seen[op+" "+arg] || strings.Contains(arg, "%{") {
 				continue
 			}
@@ -168,7 +175,7 @@ var crsRules = sync.OnceValues(func() ([]rule, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s: @%s %s: %w", name, op, arg, err)
 			}
-			rules = append(rules, rule{p, op})
+			rules = append(rules, rule{p, op, strings.Contains(name, "REQUEST-"), level})
 		}
 	}
 	return rules, nil
@@ -232,6 +239,10 @@ func crs(tb testing.TB, keep func(rule) bool) []Pattern {
 }
 
 func isRx(r rule) bool { return r.operator == "rx" }
+
+func isRequestRx(r rule) bool { return r.operator == "rx" && r.request }
+
+func isRequestRx1(r rule) bool { return isRequestRx(r) && r.level == 1 }
 
 // lines returns the lines of a file in testdata, Go escapes undone.
 func lines(tb testing.TB, name string) []string {

@@ -48,10 +48,11 @@ type program struct {
 	insts  []inst
 	owner  []uint32 // pattern of each instruction
 	starts []uint32 // first instruction of each pattern
+	ids    []int    // id of each pattern
 	sets   []runeSet
 	index  map[string]uint32 // of sets
 	uses   cond              // conditions that occur
-	// fixed caches fixed sets: lower-casing one costs a walk over Unicode.
+	// lowers keeps what beforeLower returned, which costs a walk over Unicode.
 	lowers map[string]runeSet
 }
 
@@ -92,6 +93,8 @@ type compiled struct {
 	id      int
 	size    int  // instructions
 	inexact bool // matches more than was asked for
+	always  bool // matches every value
+	counter bool // counts something with anything between
 	runes   int  // places above ASCII where its sets begin or end
 }
 
@@ -105,6 +108,7 @@ func compile(pat Pattern, id, limit int) (*compiled, bool, error) {
 		if err != nil {
 			return nil, false, err
 		}
+		c.counter = counts(re)
 		re = trim(re)
 		for count := 1000; ; count /= 4 {
 			// Counted things multiply: compile only what is small enough.
@@ -124,15 +128,55 @@ func compile(pat Pattern, id, limit int) (*compiled, bool, error) {
 			c.inexact = true
 		}
 		c.size = len(c.prog.Inst)
+		c.always = re.Op == syntax.OpEmptyMatch
 		c.runes = cutsAbove(c.prog)
 	case kindPhrases:
 		for _, s := range pat.phrases {
 			c.size += 2 * len(s)
+			c.always = c.always || s == ""
 		}
+	case kindAny:
+		c.always = true
+	case kindContains, kindHasPrefix, kindHasSuffix:
+		c.always = pat.text == ""
+		fallthrough
 	default:
 		c.size = 2 * len(pat.text)
 	}
 	return c, c.size <= limit, nil
+}
+
+// counts reports whether an expression repeats, a given number of times, what
+// has long parts of almost any text in it: `(?:'[^']*){8}`. Such a count is part
+// of every state from the first quote on, and would multiply those of others.
+func counts(re *syntax.Regexp) bool {
+	if re.Op == syntax.OpRepeat && max(re.Min, re.Max) > 1 && gaps(re.Sub[0]) {
+		return true
+	}
+	return slices.ContainsFunc(re.Sub, counts)
+}
+
+// gaps reports whether an expression has a loop over most of ASCII.
+func gaps(re *syntax.Regexp) bool {
+	if re.Op == syntax.OpStar || re.Op == syntax.OpPlus {
+		sub := re.Sub[0]
+		for sub.Op == syntax.OpCapture {
+			sub = sub.Sub[0]
+		}
+		switch sub.Op {
+		case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
+			return true
+		case syntax.OpCharClass:
+			n := 0
+			for i := 0; i < len(sub.Rune); i += 2 {
+				n += int(max(0, min(sub.Rune[i+1], 0x7F)-sub.Rune[i]+1))
+			}
+			if n > 48 {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(re.Sub, gaps)
 }
 
 // cutsAbove returns at how many places above ASCII the sets of a program begin
@@ -171,6 +215,7 @@ func expanded(re *syntax.Regexp) int {
 // add appends a pattern to the program.
 func (p *program) add(c *compiled) {
 	owner := uint32(len(p.starts))
+	p.ids = append(p.ids, c.id)
 	e := emitter{p, owner, c.pattern.lower, c.pattern.fold, c.pattern.bytewise()}
 	if c.prog != nil {
 		p.starts = append(p.starts, e.prog(c.prog))
@@ -192,7 +237,7 @@ func (p *program) add(c *compiled) {
 	case kindPhrases:
 		start = e.trie(pat.phrases)
 	case kindBytesOutside:
-		start = e.outside(pat.allowed)
+		start = e.consume(outside(pat.allowed, e.bytewise), e.match())
 	default:
 		start = e.match()
 	}
@@ -310,14 +355,14 @@ func (e *emitter) trie(phrases []string) uint32 {
 	return build(items, 0)
 }
 
-// outside accepts a byte that is not allowed.
-func (e *emitter) outside(allowed *[256]bool) uint32 {
+// outside returns the characters that consist of bytes that are not allowed.
+func outside(allowed *[256]bool, bytewise bool) runeSet {
 	var pairs []rune
 	for b := range 256 {
 		if allowed[b] {
 			continue
 		}
-		if b >= 0x80 && !e.bytewise {
+		if b >= 0x80 && !bytewise {
 			// All of them are outside, and every character above ASCII, and
 			// every invalid byte, consists of such bytes.
 			pairs = append(pairs, 0x80, maxRune)
@@ -325,10 +370,7 @@ func (e *emitter) outside(allowed *[256]bool) uint32 {
 		}
 		pairs = append(pairs, rune(b), rune(b))
 	}
-	if len(pairs) == 0 {
-		return e.emit(e.owner, inst{op: opFail})
-	}
-	return e.consume(newRuneSet(pairs), e.match())
+	return newRuneSet(pairs)
 }
 
 // prog translates a program of regexp/syntax and returns its start.

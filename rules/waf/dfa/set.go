@@ -66,6 +66,7 @@ func (b *Builder) Add(id int, p Pattern) error {
 type Set struct {
 	autos   []*automaton
 	ascii   []*automaton // exact for ASCII only: for others all may match
+	touch   touches
 	always  []mask
 	inexact Bits
 	words   int
@@ -102,8 +103,11 @@ func (b *Builder) Build(o Options) (*Set, error) {
 		if !fits || c.inexact {
 			s.inexact.Add(n.id)
 		}
-		if !fits || n.pat.kind == kindAny {
+		if !fits || c.always {
 			always.Add(n.id)
+			continue
+		}
+		if set, ok := bytesOf(c); ok && s.touch.add(&set, n.id, s.words) {
 			continue
 		}
 		p := partOf(c, i)
@@ -117,7 +121,7 @@ func (b *Builder) Build(o Options) (*Set, error) {
 	}
 	s.always = always.masks()
 	for _, p := range order {
-		a := newAutomaton(parts[p], p.bytewise, s.words)
+		a := newAutomaton(parts[p], s.words)
 		if p.ascii {
 			s.ascii = append(s.ascii, a)
 		} else {
@@ -129,22 +133,22 @@ func (b *Builder) Build(o Options) (*Set, error) {
 
 // part says which patterns go into one automaton.
 type part struct {
-	bytewise bool
-	ascii    bool
-	alone    int // 1 + the number of a pattern that is on its own
-	unicode  bool
+	ascii   bool
+	alone   int // 1 + the number of a pattern that is on its own
+	unicode bool
+	counter bool
 }
 
 // Patterns that would make the states of all others larger or more.
 const (
-	aloneSize    = 5000 // instructions
-	unicodeRunes = 64   // ends of ranges above ASCII
+	aloneSize    = 10_000 // instructions
+	unicodeRunes = 64     // ends of ranges above ASCII
 )
 
 func partOf(c *compiled, i int) part {
-	p := part{bytewise: c.pattern.bytewise()}
-	p.ascii = p.bytewise && c.pattern.lower
+	p := part{ascii: c.pattern.bytewise() && c.pattern.lower}
 	p.unicode = c.runes > unicodeRunes
+	p.counter = c.counter
 	if c.pattern.kind != kindPhrases && c.size > aloneSize {
 		p.alone = i + 1
 	}
@@ -208,6 +212,9 @@ func (s *Set) ScanWithin(text string, out Bits, newStates *int) bool {
 
 func (s *Set) scan(text string, out Bits, budget *int) bool {
 	out.or(s.always)
+	if s.touch.n > 0 {
+		s.touch.scan(text, out)
+	}
 	ok := true
 	for _, a := range s.autos {
 		ok = a.scan(text, out, budget) && ok
@@ -225,7 +232,7 @@ func (s *Set) scan(text string, out Bits, budget *int) bool {
 // Stats is what a [Set] holds and has done.
 type Stats struct {
 	Automata    int
-	Patterns    int // in automata; the others are reported always
+	Patterns    int // in automata; the others need none
 	States      int // now
 	Bytes       int // of programs and states, now
 	Transitions int // computed since Build
@@ -240,9 +247,9 @@ func (s *Set) Stats() Stats {
 		for _, a := range list {
 			a.mu.Lock()
 			st.Automata++
-			st.Patterns += len(a.ids)
+			st.Patterns += a.machine.patterns()
 			st.States += a.states
-			st.Bytes += a.fixed + a.current.Load().bytes + a.step.begunBytes
+			st.Bytes += a.fixed + a.current.Load().bytes + a.machine.begun()
 			st.Transitions += a.fills
 			st.Flushes += a.flushes
 			st.Exhausted += int(a.exhausted.Load())

@@ -1,14 +1,10 @@
 package dfa
 
-import (
-	"encoding/binary"
-	"slices"
-)
+import "slices"
 
-// stepper walks the program of an automaton as a nondeterministic automaton
-// does: from a set of instructions over a symbol to the next set. It is what a
-// new transition of the deterministic automaton is computed with. One goroutine
-// at a time uses it.
+// stepper walks a program as a nondeterministic automaton does: from a set of
+// instructions over a symbol to the next set. It is what a new transition of the
+// deterministic automaton is computed with. One goroutine at a time uses it.
 type stepper struct {
 	*program
 	*alphabet
@@ -21,9 +17,6 @@ type stepper struct {
 	next     []uint32
 	cur      []uint32
 	accepted []uint32 // patterns, in the order in which they matched
-	syms     []int
-	behind   side8 // how the rune before the state written last is seen
-
 	// begun holds what the starts of all patterns lead to, which every position
 	// asks for: by condition and symbol.
 	begun      map[beginKey]begin
@@ -74,6 +67,30 @@ func newStepper(p *program, a *alphabet, begunLimit int) *stepper {
 		matched: stamps{at: make([]uint32, len(p.starts))},
 		begun:   map[beginKey]begin{}, begunLimit: begunLimit,
 	}
+}
+
+// begin forgets what was accepted.
+func (s *stepper) begin() {
+	s.accepted = s.accepted[:0]
+	s.matched.reset()
+}
+
+// accepting adds the ids of what was accepted.
+func (s *stepper) accepting(ids Bits) {
+	for _, p := range s.accepted {
+		ids.Add(s.ids[p])
+	}
+}
+
+// size returns about how many bytes the stepper takes without what it has begun.
+func (s *stepper) size() int {
+	// Instructions with owner and stamps; positions in characters; the sets as
+	// they are, as keys and as bits of symbols.
+	n := len(s.insts)*(20+4+4+4) + len(s.nodes)*(64*4+8) + len(s.first)*8 + len(s.in)*8
+	for _, set := range s.sets {
+		n += 8*len(set) + 96
+	}
+	return n
 }
 
 // endOfText is the symbol behind the last byte.
@@ -214,87 +231,6 @@ func (s *stepper) beginning(conds cond, sym int) begin {
 	}
 	return b
 }
-
-// A state is written as: its position within a character, how the rune before
-// it is seen, and its instructions in ascending order as differences.
-
-// state writes the state at cur.
-func (s *stepper) state(key []byte, pos int32, prev side8) []byte {
-	slices.Sort(s.cur)
-	s.behind = prev
-	key = binary.AppendUvarint(key, uint64(pos+1))
-	key = append(key, byte(prev))
-	last := uint32(0)
-	for _, i := range s.cur {
-		key = binary.AppendUvarint(key, uint64(i-last))
-		last = i
-	}
-	return key
-}
-
-// load reads a state into cur.
-func (s *stepper) load(key string) (pos int32, prev side8) {
-	v, key := uvarint(key)
-	prev, key = side8(key[0]), key[1:]
-	s.cur = s.cur[:0]
-	last := uint32(0)
-	for len(key) > 0 {
-		var d uint32
-		d, key = uvarint(key)
-		last += d
-		s.cur = append(s.cur, last)
-	}
-	return int32(v) - 1, prev
-}
-
-func uvarint(s string) (uint32, string) {
-	var v uint32
-	for i := 0; ; i++ {
-		b := s[i]
-		v |= uint32(b&0x7F) << (7 * i)
-		if b < 0x80 {
-			return v, s[i+1:]
-		}
-	}
-}
-
-// transition computes where the state in key goes over byte b, writes that
-// state behind buf and leaves in accepted what matched on the way.
-func (s *stepper) transition(key string, b byte, buf []byte) []byte {
-	pos, prev := s.load(key)
-	s.accepted = s.accepted[:0]
-	s.matched.reset()
-	s.syms, pos = s.read(s.syms[:0], pos, b)
-	for _, sym := range s.syms {
-		prev = s.advance(prev, sym)
-	}
-	return s.state(buf, pos, prev)
-}
-
-// end computes what matches if the text ends at the state in key.
-func (s *stepper) end(key string) {
-	pos, prev := s.load(key)
-	s.accepted = s.accepted[:0]
-	s.matched.reset()
-	s.syms = s.flush(s.syms[:0], pos)
-	for _, sym := range append(s.syms, endOfText) {
-		prev = s.advance(prev, sym)
-	}
-}
-
-// first writes the state at the beginning of every text.
-func (s *stepper) first() []byte {
-	s.cur = s.cur[:0]
-	prev := besideText
-	if s.uses&(atBeginText|atBeginLine) == 0 {
-		prev = besideOther
-	}
-	return s.state(nil, -1, prev)
-}
-
-// dead reports whether nothing can match behind the state written last, for
-// patterns that are mortal.
-func (s *stepper) dead() bool { return len(s.cur) == 0 && s.behind != besideText }
 
 // mortal reports whether nothing can match behind a state that has no
 // instructions and is not at the beginning of the text: whether every pattern
