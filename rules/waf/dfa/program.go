@@ -171,7 +171,7 @@ func gaps(re *syntax.Regexp) bool {
 			for i := 0; i < len(sub.Rune); i += 2 {
 				n += int(max(0, min(sub.Rune[i+1], 0x7F)-sub.Rune[i]+1))
 			}
-			if n > 48 {
+			if n > 80 {
 				return true
 			}
 		}

@@ -216,7 +216,11 @@ func (s *Set) scan(text string, out Bits, budget *int) bool {
 		s.touch.scan(text, out)
 	}
 	ok := true
-	for _, a := range s.autos {
+	rest := s.autos
+	for ; len(rest) >= 2; rest = rest[2:] {
+		ok = scanBoth(rest[0], rest[1], text, out, budget) && ok
+	}
+	for _, a := range rest {
 		ok = a.scan(text, out, budget) && ok
 	}
 	for _, a := range s.ascii {
