@@ -121,6 +121,11 @@ type Decision struct {
 	// and a Block for a missing scope (RFC 6750 section 3.1).
 	Challenges []string
 
+	// Login is where a person can prove who they are, a URL or a path on this
+	// host. It accompanies a Challenge: a browser that wants HTML is sent there
+	// instead of being asked. Empty sends nobody anywhere.
+	Login string
+
 	// Limit describes the exceeded tier; nil elsewhere.
 	Limit *Limit
 

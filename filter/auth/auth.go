@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/moatwaf/moat/filter"
 )
@@ -46,6 +47,19 @@ type Requirement struct {
 	Scopes []string
 	// Methods are the names of the methods that are taken; none takes all.
 	Methods []string
+	// If is what must hold of a known caller and the request; nil asks nothing.
+	// A caller for whom it does not hold is refused with 403.
+	If filter.Matcher
+	// ACR are the authentication contexts (the acr claim) of which the caller
+	// needs one, and MaxAge is how long ago (the auth_time claim) the caller may
+	// have proved who they are. A caller who does not fulfil them is asked for
+	// a better proof (RFC 9470). Zero values ask for nothing.
+	ACR    []string
+	MaxAge time.Duration
+	// Login is where a browser that wants HTML is sent instead of being asked:
+	// an http or https URL, or a path on this host. {uri} in it becomes the
+	// path and query of the request, escaped for a query. Empty asks everybody.
+	Login string
 	// Conceal answers 404 to whoever may not. See the package comment.
 	Conceal bool
 }
@@ -65,6 +79,10 @@ type requirement struct {
 	roles      []string
 	scopes     []string
 	methods    methodSet
+	rule       filter.Matcher // If
+	acr        []string
+	maxAge     time.Duration
+	login      string
 	challenges []string // for a caller without credentials
 }
 
@@ -110,6 +128,10 @@ func New(c Config) (*Auth, error) {
 			roles:    slices.Clone(q.Roles),
 			scopes:   slices.Clone(q.Scopes),
 			methods:  all,
+			rule:     q.If,
+			acr:      slices.Clone(q.ACR),
+			maxAge:   q.MaxAge,
+			login:    q.Login,
 		}
 		if out.id == "" {
 			out.id = "require[" + strconv.Itoa(i) + "]"
@@ -117,8 +139,20 @@ func New(c Config) (*Auth, error) {
 		if q.Auth > None {
 			fault("requirement %s: there is no demand %d", out.id, q.Auth)
 		}
-		if !out.required && (len(q.Roles) > 0 || len(q.Scopes) > 0 || len(q.Methods) > 0 || q.Conceal) {
-			fault("requirement %s: asks for nobody, and has roles, scopes, methods or conceal", out.id)
+		if !out.required && (len(q.Roles) > 0 || len(q.Scopes) > 0 || len(q.Methods) > 0 || q.Conceal ||
+			q.If != nil || len(q.ACR) > 0 || q.MaxAge != 0 || q.Login != "") {
+			fault("requirement %s: asks for nobody, and says what of a caller", out.id)
+		}
+		if q.MaxAge < 0 || q.MaxAge > 0 && q.MaxAge < time.Second {
+			fault("requirement %s: the age of a proof is counted in seconds", out.id)
+		}
+		for _, acr := range q.ACR {
+			if !isScope(acr) {
+				fault("requirement %s: %q is no authentication context: printable ASCII without space, quotation mark and backslash", out.id, acr)
+			}
+		}
+		if q.Login != "" && !isLogin(q.Login) {
+			fault("requirement %s: the login %q is neither an http or https URL nor a path that begins with one slash", out.id, q.Login)
 		}
 		for _, s := range q.Scopes {
 			if !isScope(s) {
@@ -187,12 +221,15 @@ func (a *Auth) challenges(set methodSet, failed int, p Problem) []string {
 	return all
 }
 
+// index returns the place of the method with the name; -1 if there is none.
+func (a *Auth) index(name string) int {
+	return slices.IndexFunc(a.methods, func(m Method) bool { return m.Name() == name })
+}
+
 // set returns the set of the method with the name; empty if there is none.
 func (a *Auth) set(name string) methodSet {
-	for i, m := range a.methods {
-		if m.Name() == name {
-			return 1 << i
-		}
+	if i := a.index(name); i >= 0 {
+		return 1 << i
 	}
 	return 0
 }

@@ -34,12 +34,15 @@ func checkRealm(realm string) error {
 	if len(realm) > 256 {
 		return fmt.Errorf("the realm has %d bytes, 256 are allowed", len(realm))
 	}
-	for i := range len(realm) {
-		if realm[i] < ' ' || realm[i] > '~' {
-			return fmt.Errorf("the realm %q holds a character that is not printable ASCII", realm)
-		}
+	if !isPrintable(realm) {
+		return fmt.Errorf("the realm %q holds a character that is not printable ASCII", realm)
 	}
 	return nil
+}
+
+// isPrintable reports whether s is printable ASCII.
+func isPrintable(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' })
 }
 
 // isScope reports whether s is a scope token (RFC 6749 section 3.3).

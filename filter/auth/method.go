@@ -2,6 +2,7 @@ package auth
 
 import (
 	"strings"
+	"time"
 
 	"github.com/moatwaf/moat/filter"
 )
@@ -57,6 +58,9 @@ const (
 	BadCredentials
 	// MissingScope says that they hold, and do not suffice.
 	MissingScope
+	// StaleProof says that they hold, and that the resource wants a stronger or
+	// a fresher proof of who the caller is (RFC 9470).
+	StaleProof
 )
 
 // Problem is what a challenge says of the credentials of a request.
@@ -70,6 +74,11 @@ type Problem struct {
 
 	// Scopes are the scopes that the resource needs, of a MissingScope.
 	Scopes []string
+
+	// ACR are the authentication contexts of which the resource wants one, and
+	// MaxAge how old the proof may be, of a StaleProof. Zero values want none.
+	ACR    []string
+	MaxAge time.Duration
 }
 
 // Rejection is a credential that does not hold. Both texts are fixed: they hold

@@ -172,7 +172,10 @@ func (a *Auth) decideReading(r *filter.Request, who *filter.Identity, failed fai
 		if !ok {
 			continue
 		}
-		d := a.hold(q, who, failed)
+		d, err := a.hold(r, q, who, failed)
+		if err != nil {
+			return filter.Decision{}, err
+		}
 		if q.conceal {
 			if !d.Refuses() {
 				return d, nil
@@ -196,32 +199,55 @@ func (a *Auth) decideReading(r *filter.Request, who *filter.Identity, failed fai
 }
 
 // hold holds a caller against one requirement.
-func (a *Auth) hold(q *requirement, who *filter.Identity, failed failure) filter.Decision {
+func (a *Auth) hold(r *filter.Request, q *requirement, who *filter.Identity, failed failure) (filter.Decision, error) {
 	if !q.required {
-		return filter.Next()
+		return filter.Next(), nil
 	}
 	if who == nil || q.methods&a.set(who.Method) == 0 {
-		return a.challenge(q, failed)
+		return a.challenge(r, q, failed), nil
 	}
 	forbidden := filter.Decision{Verdict: filter.Block, Reason: filter.ReasonForbidden, Stage: stageName, Rule: q.id}
 	if len(q.roles) > 0 && !slices.ContainsFunc(q.roles, func(role string) bool { return slices.Contains(who.Roles, role) }) {
 		// No scope could help, so none is asked for.
 		forbidden.Detail = "role missing"
-		return forbidden
+		return forbidden, nil
+	}
+	if q.rule != nil {
+		if ok, err := a.fulfils(r, q, who); err != nil || !ok {
+			forbidden.Detail = "condition not met"
+			return forbidden, err
+		}
 	}
 	for _, scope := range q.scopes {
 		if !slices.Contains(who.Scopes, scope) {
 			forbidden.Detail = "scope missing"
 			forbidden.Challenges = a.scopeChallenge(who.Method, q.scopes)
-			return forbidden
+			return forbidden, nil
 		}
 	}
-	return filter.Next()
+	if p, stale := q.staleProof(r.Now, who); stale {
+		return a.challenge(r, q, failure{a.index(who.Method), p, "proof too weak or too old"}), nil
+	}
+	return filter.Next(), nil
+}
+
+// fulfils holds a caller against the condition of a requirement. The condition
+// finds the caller in the request, where the first of the two stages has not put
+// it yet.
+func (a *Auth) fulfils(r *filter.Request, q *requirement, who *filter.Identity) (bool, error) {
+	before := r.Identity
+	r.Identity = who
+	ok, err := q.rule.Match(r)
+	r.Identity = before
+	if err != nil {
+		return false, fmt.Errorf("requirement %s: %w", q.id, err)
+	}
+	return ok, nil
 }
 
 // challenge asks an unknown caller for credentials. It tells what was wrong only
 // with credentials of a method that the requirement takes.
-func (a *Auth) challenge(q *requirement, failed failure) filter.Decision {
+func (a *Auth) challenge(r *filter.Request, q *requirement, failed failure) filter.Decision {
 	d := filter.Decision{
 		Verdict:    filter.Challenge,
 		Reason:     filter.ReasonNoCredentials,
@@ -229,14 +255,21 @@ func (a *Auth) challenge(q *requirement, failed failure) filter.Decision {
 		Rule:       q.id,
 		Challenges: q.challenges,
 	}
+	methods := q.methods
+	if q.login != "" {
+		d.Login = loginFor(q.login, r.HTTP)
+		methods = a.withoutPopUp(r.HTTP, methods)
+	}
 	if failed.method >= 0 && q.methods&(1<<failed.method) != 0 {
 		d.Reason = filter.ReasonBadCredentials
 		d.Detail = failed.detail
-		d.Challenges = a.challenges(q.methods, failed.method, failed.problem)
+		d.Challenges = a.challenges(methods, failed.method, failed.problem)
 		if failed.problem.Kind == BadRequest {
 			d.Reason = filter.ReasonMalformed
 			d.Status = http.StatusBadRequest
 		}
+	} else if methods != q.methods {
+		d.Challenges = a.challenges(methods, -1, Problem{})
 	}
 	return d
 }

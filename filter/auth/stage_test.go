@@ -241,8 +241,8 @@ func TestNewRefuses(t *testing.T) {
 			`requirement require[1]: "a b" is no scope: printable ASCII without space, quotation mark and backslash`,
 			`requirement require[1]: "\"" is no scope: printable ASCII without space, quotation mark and backslash`,
 			"requirement require[1]: an empty role",
-			"requirement require[2]: asks for nobody, and has roles, scopes, methods or conceal",
-			"requirement require[3]: asks for nobody, and has roles, scopes, methods or conceal",
+			"requirement require[2]: asks for nobody, and says what of a caller",
+			"requirement require[3]: asks for nobody, and says what of a caller",
 			"requirement require[4]: there is no demand 7",
 		}, "\n")},
 	} {

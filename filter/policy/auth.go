@@ -87,9 +87,13 @@ func (l *loader) bearer(b Bearer) auth.Method {
 	if !ok {
 		return nil
 	}
-	method, err := auth.NewBearer(auth.BearerConfig{Tokens: tokens})
+	method, err := auth.NewBearer(auth.BearerConfig{Tokens: tokens, ResourceMetadata: b.ResourceMetadata.Value})
 	if err != nil {
-		l.tokenFaults(b.Tokens, err)
+		if b.ResourceMetadata.Set() && strings.Contains(err.Error(), "resource metadata") {
+			l.add(b.ResourceMetadata.Pos, b.ResourceMetadata.Path, err)
+		} else {
+			l.tokenFaults(b.Tokens, err)
+		}
 		return nil
 	}
 	return method
@@ -193,14 +197,18 @@ func (l *loader) basic(b Basic) auth.Method {
 
 // requirement compiles one item of auth.require.
 func (l *loader) requirement(i int, q Requirement, methods []string, env *conditions) auth.Requirement {
-	out := auth.Requirement{ID: q.ID, Roles: q.Roles, Scopes: q.Scopes, Methods: values(q.Methods), Conceal: q.Conceal}
+	out := auth.Requirement{
+		ID: q.ID, Roles: q.Roles, Scopes: q.Scopes, Methods: values(q.Methods), Conceal: q.Conceal,
+		ACR: q.ACR, MaxAge: q.MaxAge, Login: q.Login,
+	}
 	if out.ID == "" {
 		out.ID = fmt.Sprintf("require[%d]", i)
 	}
 	if q.Auth.Value == "none" {
 		out.Auth = auth.None
-		if len(q.Roles) > 0 || len(q.Scopes) > 0 || len(q.Methods) > 0 || q.Conceal {
-			l.errs = append(l.errs, q.Auth.Errorf("remove auth: none, or the rest", "nobody is asked here, and yet roles, scopes, methods or conceal are set"))
+		if len(q.Roles) > 0 || len(q.Scopes) > 0 || len(q.Methods) > 0 || q.Conceal ||
+			!q.If.Empty() || len(q.ACR) > 0 || q.MaxAge > 0 || q.Login != "" {
+			l.errs = append(l.errs, q.Auth.Errorf("remove auth: none, or the rest", "nobody is asked here, and yet it is said what of a caller"))
 		}
 	}
 	for _, m := range q.Methods {
@@ -211,5 +219,6 @@ func (l *loader) requirement(i int, q Requirement, methods []string, env *condit
 	// A requirement without a compiled condition would hold for every request.
 	// That is what an empty one means; after a fault nothing is put in force.
 	out.Match, _ = l.condition(&q.Condition, env.before)
+	out.If, _ = l.condition(&q.If, env.after)
 	return out
 }

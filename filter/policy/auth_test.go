@@ -72,3 +72,37 @@ tiers:
 	h.wantWith(401, "/", "X-API-Key", "three")
 	h.wantWith(0, "/", "X-API-Key", "four")
 }
+
+// TestConditionOnClaims holds requirements that look at claims, and the login of
+// browsers.
+func TestConditionOnClaims(t *testing.T) {
+	h := newHouse(t, `
+auth:
+  methods: [{api_key: {file: api-keys.yaml}}]
+  require:
+    - {match: {path: /pro/*}, if: {match: {claim: {plan: pro}}}}
+    - {match: {path: /read/*}, if: {match: {claim: {plan: "*"}}, expr: 'http.request.method == "GET"'}}
+    - {match: {path: /app/*}, login: "/login?next={uri}"}
+    - {auth: none}
+`)
+	h.write("api-keys.yaml", apiKeys("one", "claims: {plan: pro}", "two", "claims: {plan: free}", "three", "roles: []"))
+	h.start(false)
+	for _, tt := range []struct {
+		method, target, key string
+		status              int
+	}{
+		{"GET", "/pro/x", "one", 0}, {"GET", "/pro/x", "two", 403}, {"GET", "/pro/x", "three", 403}, {"GET", "/pro/x", "", 401},
+		{"GET", "/read/x", "two", 0}, {"POST", "/read/x", "two", 403}, {"GET", "/read/x", "three", 403},
+		{"GET", "/", "", 0},
+	} {
+		if got := h.askWith(tt.method, tt.target, "X-API-Key", tt.key); tt.key != "" && got != tt.status {
+			t.Errorf("%s %s by %q: %d, want %d", tt.method, tt.target, tt.key, got, tt.status)
+		}
+	}
+	for accept, want := range map[string]int{"text/html": 302, "application/json": 401} {
+		w := h.serve("GET", "/app/x?y=z", "Accept", accept)
+		if w.Code != want || want == 302 && w.Header().Get("Location") != "/login?next=%2Fapp%2Fx%3Fy%3Dz" {
+			t.Errorf("%s: %d %v", accept, w.Code, w.Header())
+		}
+	}
+}

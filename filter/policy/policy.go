@@ -88,6 +88,7 @@ type Tokens struct {
 // Bearer configures JWT.
 type Bearer struct {
 	Tokens
+	ResourceMetadata rules.Located[string] `yaml:"resource_metadata" doc:"https URL of the metadata of this resource (RFC 9728), named in challenges"`
 }
 
 // Session configures JWT in a cookie.
@@ -116,6 +117,10 @@ type Requirement struct {
 	Roles   []string                `yaml:"roles,single" doc:"one of these roles is needed"`
 	Scopes  []string                `yaml:"scopes,single" doc:"all of these scopes are needed"`
 	Methods []rules.Located[string] `yaml:"methods,single" doc:"only these methods are taken"`
+	If      match.Condition         `yaml:"if" doc:"what must hold of a known caller, claims among it; else 403"`
+	ACR     []string                `yaml:"acr,single" doc:"one of these authentication contexts is needed, else a stronger proof is asked for (RFC 9470)"`
+	MaxAge  time.Duration           `yaml:"max_age" min:"1s" doc:"how long ago a caller may have logged in, else a fresh proof is asked for (RFC 9470)"`
+	Login   string                  `yaml:"login" doc:"where browsers are sent instead of being asked: a URL or a path; {uri} becomes the path and query of the request"`
 	Conceal bool                    `yaml:"conceal" doc:"a caller without the right gets the 404 of a missing path"`
 }
 

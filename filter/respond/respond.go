@@ -93,6 +93,8 @@ func (p *Responder) NotFound(w http.ResponseWriter, r *http.Request) {
 // The refusal of a tier has Retry-After, RateLimit and RateLimit-Policy
 // (draft-ietf-httpapi-ratelimit-headers-11).
 //
+// A browser that wants HTML is sent to the login of a Challenge that names one.
+//
 // The content is chosen by Accept; see Negotiate. A HEAD request gets the same
 // header fields without content.
 //
@@ -101,6 +103,9 @@ func (p *Responder) NotFound(w http.ResponseWriter, r *http.Request) {
 func (p *Responder) Write(w http.ResponseWriter, r *http.Request, d filter.Decision) {
 	if d.Refuses() && d.Reason == filter.ReasonConcealed {
 		p.NotFound(w, r)
+		return
+	}
+	if redirect(w, r, d) {
 		return
 	}
 	bodies := p.bodies
