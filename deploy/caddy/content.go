@@ -3,24 +3,78 @@ package moatcaddy
 import (
 	"bufio"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
-	"github.com/moatwaf/moat/filter"
-	"github.com/moatwaf/moat/filter/respond"
 )
 
-// answerWith has error routes answer a refusal, and answers it itself if they write
+// answer is moat's own answer to a refusal, written before anybody knows whether an
+// error route has another one. It is a few kilobytes at most.
+type answer struct {
+	header http.Header // what was there before included
+	status int
+	body   []byte
+}
+
+// Header implements http.ResponseWriter.
+func (a *answer) Header() http.Header { return a.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 {
+		a.status = status
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (a *answer) Write(p []byte) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	a.body = append(a.body, p...)
+	return len(p), nil
+}
+
+// writeTo sends the answer.
+func (a *answer) writeTo(w http.ResponseWriter) {
+	h := w.Header()
+	for name := range h {
+		if _, kept := a.header[name]; !kept {
+			delete(h, name)
+		}
+	}
+	maps.Copy(h, a.header)
+	w.WriteHeader(a.status)
+	if len(a.body) > 0 {
+		_, _ = w.Write(a.body) // the client is gone: there is nobody left to tell
+	}
+}
+
+// contentFields are about the content, which is another one if an error route
+// writes it.
+var contentFields = []string{"Content-Type", "Content-Length", "X-Content-Type-Options"}
+
+// answerWith has error routes answer a refusal, with the header fields of moat's own
+// answer (challenges, the state of a tier, no-store), and sends that if they write
 // no content: none matched, or those that did set header fields only. Caddy's own
 // end of error routes writes a bare status.
-func answerWith(routes caddyhttp.Handler, w http.ResponseWriter, r *http.Request, d filter.Decision) error {
+func answerWith(routes caddyhttp.Handler, w http.ResponseWriter, r *http.Request, own *answer) error {
+	h := w.Header()
+	for name, values := range own.header {
+		if !slices.Contains(contentFields, name) {
+			h[name] = slices.Clone(values)
+		}
+	}
+	for name := range h {
+		if _, kept := own.header[name]; !kept {
+			delete(h, name) // an outer layer's, about other content
+		}
+	}
 	c := &contentWatcher{
 		ResponseWriter: w,
-		status:         respond.SetHeader(w.Header(), d),
-		before:         [2][]string{w.Header()["Content-Type"], w.Header()["Content-Length"]},
+		status:         own.status,
+		before:         [2][]string{h["Content-Type"], h["Content-Length"]},
 	}
 	if err := routes.ServeHTTP(c, r); err != nil {
 		return err
@@ -30,7 +84,15 @@ func answerWith(routes caddyhttp.Handler, w http.ResponseWriter, r *http.Request
 	case c.pending && c.describesContent():
 		c.commit() // the answer to HEAD, as a rule
 	default:
-		respond.Write(w, r, d)
+		for _, name := range contentFields {
+			if values, ok := own.header[name]; ok {
+				h[name] = values
+			}
+		}
+		w.WriteHeader(own.status)
+		if len(own.body) > 0 {
+			_, _ = w.Write(own.body) // the client is gone: there is nobody left to tell
+		}
 	}
 	return nil
 }

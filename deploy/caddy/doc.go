@@ -2,6 +2,7 @@
 // its Caddyfile directive "moat", and moat's routes on Caddy's admin API.
 //
 //	module.go        the handler: a request in, an error or the next handler out
+//	exchange.go      one request on its way, as nethttp asks for it
 //	caddyfile.go     the directive
 //	options.go       what the directive sets in place of the policy's own values
 //	server.go        what the server around the handler decides: client address, error routes

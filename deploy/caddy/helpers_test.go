@@ -28,7 +28,7 @@ type server struct {
 // newServer finds addresses for a Caddy. Nothing runs before load.
 func newServer(t *testing.T) *server {
 	t.Helper()
-	transport := &http.Transport{DisableCompression: true}
+	transport := &http.Transport{DisableCompression: true, DisableKeepAlives: true} // a reload closes idle connections
 	s := &server{addr: freeAddr(t), admin: freeAddr(t), log: filepath.Join(t.TempDir(), "caddy.log"),
 		client: &http.Client{
 			Transport: transport, Timeout: 20 * time.Second,
@@ -82,15 +82,15 @@ func startCaddy(t *testing.T, config string) *server {
 	return s
 }
 
-// answer is what a server answered.
-type answer struct {
+// reply is what a server answered.
+type reply struct {
 	status int
 	header http.Header
 	body   string
 }
 
 // ask sends a request with header fields given as "Name: value"; Host among them.
-func (s *server) ask(t *testing.T, method, url string, fields ...string) answer {
+func (s *server) ask(t *testing.T, method, url string, fields ...string) reply {
 	t.Helper()
 	if strings.HasPrefix(url, "/") {
 		url = "http://" + s.addr + url
@@ -119,10 +119,10 @@ func (s *server) ask(t *testing.T, method, url string, fields ...string) answer 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer{resp.StatusCode, resp.Header, string(body)}
+	return reply{resp.StatusCode, resp.Header, string(body)}
 }
 
-func (s *server) get(t *testing.T, url string, fields ...string) answer {
+func (s *server) get(t *testing.T, url string, fields ...string) reply {
 	t.Helper()
 	return s.ask(t, http.MethodGet, url, fields...)
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -12,8 +11,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/moatwaf/moat/deploy/nethttp"
-	"github.com/moatwaf/moat/filter"
-	"github.com/moatwaf/moat/filter/respond"
 )
 
 func init() {
@@ -158,58 +155,11 @@ func (h *Handler) Cleanup() error {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, hr *http.Request, next caddyhttp.Handler) error {
-	engine := h.runtime.Engine()
-	facts := h.servers.of(hr)
-	r := filter.NewRequest(hr, time.Now())
-	defer r.Release()
-	if facts.trustsProxies {
-		r.Client = clientOf(hr)
-	}
-
-	d := engine.Decide(r)
-	h.identity.remove(hr) // an error route may have an upstream too
-	repl, _ := hr.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	publish(repl, &d, r)
-	respond.SetLimits(w.Header(), r.Limits)
-	w = nethttp.Watch(w, r)
-	if d.Refuses() {
-		return h.refuse(w, hr, r, d, facts)
-	}
-
-	if r.Identity != nil {
-		h.identity.set(hr, r.Identity)
-		if repl != nil {
-			repl.Set("http.auth.user.id", r.Identity.Subject)
-		}
-	}
-	if !facts.trustsProxies {
-		shareClient(hr, r)
-	}
-	conceals := engine.Pipeline().Conceals()
-	if conceals {
-		w = nethttp.Conceal(w, hr)
-	}
-	err := next.ServeHTTP(w, hr)
-	if err == nil {
-		return nil
-	}
-	// The handler leaves its answer to Caddy's error routes.
-	status := statusOf(err)
-	if conceals && status == http.StatusNotFound {
-		respond.NotFound(w, hr) // a policy that conceals has one 404 only
-		return nil
-	}
-	r.Answered(status)
-	return err
-}
-
-// statusOf returns the status with which Caddy answers an error.
-func statusOf(err error) int {
-	var failed caddyhttp.HandlerError
-	if errors.As(err, &failed) && failed.StatusCode != 0 {
-		return failed.StatusCode
-	}
-	return http.StatusInternalServerError
+	x := exchanges.Get().(*exchange)
+	defer x.free()
+	x.handler, x.next, x.facts = h, next, h.servers.of(hr)
+	x.repl, _ = hr.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	return nethttp.ServeHost(h.runtime.Engine(), w, hr, x)
 }
 
 var (

@@ -12,12 +12,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/moatwaf/moat/filter"
-	"github.com/moatwaf/moat/filter/respond"
 )
 
 // Refusal is the cause of a handler error that moat returns. An error route may
 // print its message to the client, so it says nothing of the rule.
-type Refusal struct{ Decision filter.Decision }
+type Refusal struct {
+	Decision filter.Decision
+	answer   answer // moat's own
+}
 
 // Error implements error. The words are the same for every rule.
 func (*Refusal) Error() string { return "the request was refused" }
@@ -25,25 +27,26 @@ func (*Refusal) Error() string { return "the request was refused" }
 // refuse turns a refusal into a handler error if there is an error route that could
 // write its content, and writes it otherwise: Caddy's answer to an error without
 // error routes is a bare status.
-func (h *Handler) refuse(w http.ResponseWriter, hr *http.Request, r *filter.Request, d filter.Decision, f *facts) error {
-	h.report(r, d)
-	_, handlingError := hr.Context().Value(caddyhttp.ErrorCtxKey).(error)
+func (h *Handler) refuse(w http.ResponseWriter, r *filter.Request, d filter.Decision, face filter.Front, f *facts) error {
+	_, handlingError := r.HTTP.Context().Value(caddyhttp.ErrorCtxKey).(error)
 	if d.Reason == filter.ReasonConcealed || handlingError || !h.inErrors && f.errorRoute == nil {
-		respond.Write(w, hr, d)
+		face.Refuse(w, r, d)
 		return nil
 	}
-	failed := caddyhttp.HandlerError{
-		Err:        &Refusal{d},
-		StatusCode: respond.SetHeader(w.Header(), d),
-		ID:         r.ID(), // as in the audit line
+	refusal := &Refusal{Decision: d, answer: answer{header: w.Header().Clone()}}
+	face.Refuse(&refusal.answer, r, d)
+	if refusal.answer.status < 400 {
+		refusal.answer.writeTo(w) // to a login
+		return nil
 	}
+	failed := caddyhttp.HandlerError{Err: refusal, StatusCode: refusal.answer.status, ID: r.ID()} // the audit line's
 	if h.inErrors || f.extended {
 		r.Answered(failed.StatusCode)
 		return failed
 	}
 	// The error routes were compiled before this handler was there: it stands in
 	// a named route. They answer here, as they would answer in the server.
-	return answerWith(f.errorRoute, w, f.server.Errors.WithError(hr, failed), d)
+	return answerWith(f.errorRoute, w, f.server.Errors.WithError(r.HTTP, failed), &refusal.answer)
 }
 
 // report tells logs and events of a refusal.
@@ -85,10 +88,10 @@ func (h *ErrorHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next ca
 		return next.ServeHTTP(w, r)
 	}
 	if h.Last {
-		w.WriteHeader(respond.SetHeader(w.Header(), refusal.Decision))
+		refusal.answer.writeTo(w)
 		return nil
 	}
-	return answerWith(next, w, r, refusal.Decision)
+	return answerWith(next, w, r, &refusal.answer)
 }
 
 // extendErrorRoutes puts an ErrorHandler in front of the error routes that errors

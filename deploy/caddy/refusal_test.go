@@ -257,7 +257,7 @@ func TestConcealedIsAsMissing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := startCaddy(t, "{\nGLOBAL\n}\nADDR {\nmoat "+policy+"\n"+handler+"\n}\n")
 			missing, concealed := s.get(t, "/missing"), s.get(t, "/secret/")
-			for _, a := range []answer{missing, concealed} {
+			for _, a := range []reply{missing, concealed} {
 				a.header.Del("Date")
 			}
 			if missing.status != 404 || fmt.Sprint(missing) != fmt.Sprint(concealed) {

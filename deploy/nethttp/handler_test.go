@@ -3,11 +3,14 @@ package nethttp
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -257,5 +260,73 @@ func TestHijackedConnectionsWork(t *testing.T) {
 			t.Errorf("echo %q, %v", line, err)
 		}
 		conn.Close()
+	}
+}
+
+// leaving is a host that leaves every answer to somebody else.
+type leaving struct {
+	calls []string
+}
+
+func (l *leaving) Prepare(r *filter.Request) {
+	l.calls = append(l.calls, "prepare")
+	r.Client = netip.MustParseAddr("192.0.2.1")
+}
+
+func (l *leaving) Decided(r *filter.Request, d filter.Decision) {
+	l.calls = append(l.calls, "decided "+d.Verdict.String()+" "+r.Client.String())
+}
+
+func (l *leaving) Refuse(http.ResponseWriter, *filter.Request, filter.Decision, filter.Front) error {
+	l.calls = append(l.calls, "refuse")
+	return errors.New("left")
+}
+
+func (l *leaving) Pass(_ http.ResponseWriter, _ *filter.Request, concealing filter.Front) error {
+	l.calls = append(l.calls, fmt.Sprint("pass ", concealing != nil))
+	return errors.New("left")
+}
+
+// bodyReader is a stage that reads the body, and refuses what its path says.
+type bodyReader struct{}
+
+func (bodyReader) Name() string { return "payload" }
+
+func (bodyReader) Check(r *filter.Request) (filter.Decision, error) {
+	if _, _, err := r.ReadBody(4); err != nil {
+		return filter.Decision{}, err
+	}
+	if r.Path == "/refused" {
+		return filter.Decision{Reason: filter.ReasonPayload}, nil
+	}
+	return filter.Next(), nil
+}
+
+// TestServeHost holds the order of calls, and that whoever answers in the host's
+// place finds the whole body, and a connection that ends behind a client that was
+// not asked for its body.
+func TestServeHost(t *testing.T) {
+	for path, want := range map[string][]string{
+		"/refused": {"prepare", "decided block 192.0.2.1", "refuse"},
+		"/":        {"prepare", "decided allow 192.0.2.1", "pass true"},
+	} {
+		var e filter.Engine
+		e.Swap(filter.NewPipeline(filter.Config{Steps: []filter.Step{{Stage: bodyReader{}}}, Conceals: true}))
+		host := new(leaving)
+		hr := httptest.NewRequest("POST", path, strings.NewReader("the whole body"))
+		hr.Header.Set("Expect", "100-continue")
+		w := httptest.NewRecorder()
+		if err := ServeHost(&e, w, hr, host); err == nil || err.Error() != "left" {
+			t.Errorf("%s: error %v", path, err)
+		}
+		if !slices.Equal(host.calls, want) {
+			t.Errorf("%s: calls %q, want %q", path, host.calls, want)
+		}
+		if w.Header().Get("Connection") != "close" {
+			t.Errorf("%s: the connection goes on: %v", path, w.Header())
+		}
+		if body, err := io.ReadAll(hr.Body); string(body) != "the whole body" || err != nil {
+			t.Errorf("%s: body %q, %v", path, body, err)
+		}
 	}
 }
