@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 )
 
 // file is an append-only file that can be reopened under its path.
@@ -25,9 +26,10 @@ func openFile(path string) (*file, error) {
 }
 
 // open appends: several writers share a file, and a file that is cut to nothing
-// by a rotation goes on at its beginning.
+// by a rotation goes on at its beginning. A named pipe that nobody reads is an
+// error, where it would otherwise hold up the program.
 func open(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o600)
 }
 
 // Write implements io.Writer.

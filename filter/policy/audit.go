@@ -23,7 +23,7 @@ type auditSink struct {
 // an error it changes nothing.
 func (rt *Runtime) openAudit(c *Compiled) error {
 	a := c.Policy.Audit
-	want := auditSink{file: a.File, query: a.Query, userAgent: a.UserAgent}
+	want := auditSink{file: a.File.Value, query: a.Query, userAgent: a.UserAgent}
 	if rt.options.Audit != nil {
 		want.file = ""
 	}
@@ -43,19 +43,19 @@ func (rt *Runtime) openAudit(c *Compiled) error {
 	switch {
 	case rt.options.Audit != nil:
 		sink = rt.options.Audit
-	case a.File == "off":
-	case a.File == "stdout":
+	case a.File.Value == "off":
+	case a.File.Value == "stdout":
 		sink = os.Stdout
-	case a.File == "stderr":
+	case a.File.Value == "stderr":
 		sink = os.Stderr
 	default:
-		path := a.File
+		path := a.File.Value
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(filepath.Dir(rt.options.File), path)
 		}
 		var err error
 		if log, err = audit.Open(path, options); err != nil {
-			return rules.Errors{{Pos: rules.Position{File: rt.options.File}, Path: "audit.file", Msg: err.Error()}}
+			return rules.Errors{a.File.Errorf("", "%s", err)}
 		}
 	}
 	if sink != nil {
@@ -64,12 +64,44 @@ func (rt *Runtime) openAudit(c *Compiled) error {
 	old := rt.audit.Swap(log)
 	rt.sink = &want
 	rt.observe(log)
-	return rt.finishAudit(old)
+	// The new log is in use. What the old one does with its last lines, on a full
+	// disk for example, is no fault of the new policy, and must not hold it up.
+	if old == nil {
+		return nil
+	}
+	rt.running.Go(func() {
+		if err := rt.finishAudit(old); err != nil {
+			rt.options.Logger.Error("audit lines cannot be written", "error", err)
+		}
+	})
+	return nil
+}
+
+// auditFile reports what stands in the way of an audit file, without making one.
+func (l *loader) auditFile() {
+	at := l.policy.Audit.File
+	switch at.Value {
+	case "", "off", "stdout", "stderr":
+		if at.Value == "" {
+			l.errs = append(l.errs, at.Errorf("stdout, stderr, off or a path", "audit.file is empty"))
+		}
+		return
+	}
+	path := l.path(at.Value)
+	if info, err := os.Stat(path); err == nil {
+		if info.IsDir() {
+			l.errs = append(l.errs, at.Errorf("name a file in it", "%s: %s", at.Value, errDirectory))
+		}
+		return
+	}
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		l.errs = append(l.errs, at.Errorf("make the folder first", "the folder of %s: %s", at.Value, reason(err)))
+	}
 }
 
 // observe tells the engine who is to know of its decisions.
 func (rt *Runtime) observe(log *audit.Log) {
-	observers := []filter.Observer{rt.options.Metrics}
+	observers := []filter.Observer{rt.options.Metrics, &rt.state.watcher}
 	if log != nil {
 		observers = append(observers, log)
 	}

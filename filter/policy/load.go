@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,6 +41,7 @@ type Compiled struct {
 	Digest   string    // of the content of all of them
 	Summary  Summary
 
+	bans      *bans
 	lists     map[string]addrSet
 	sets      map[setKey]*list.Set
 	remotes   map[remoteKey]*remote
@@ -92,6 +94,7 @@ type loader struct {
 	closers []func()
 	summary Summary
 
+	banned    *bans
 	named     map[string]addrSet
 	sets      map[setKey]*list.Set
 	remotes   map[remoteKey]*remote
@@ -128,6 +131,7 @@ func load(ctx context.Context, o Options, s *state) (*Compiled, error) {
 		ReadAt:    started,
 		Digest:    hex.EncodeToString(l.content.Sum(nil)[:12]),
 		Summary:   l.summary,
+		bans:      l.banned,
 		lists:     l.named,
 		sets:      l.sets,
 		remotes:   l.remotes,
@@ -151,14 +155,21 @@ func (e *loadError) Error() string { return e.faults.Error() }
 func (e *loadError) Unwrap() error { return e.faults }
 
 func (l *loader) load() *filter.Pipeline {
+	tooLarge := func() *filter.Pipeline {
+		l.errs.Add(rules.Position{File: l.options.File}, "", "move long lists into files of their own", "the policy is larger than 4 MiB")
+		return nil
+	}
+	if info, err := os.Stat(l.options.File); err == nil && info.Mode().IsRegular() && info.Size() > maxPolicy {
+		l.files[l.options.File] = true
+		return tooLarge()
+	}
 	data, err := l.read(l.options.File)
 	if err != nil {
 		l.errs.Add(rules.Position{File: l.options.File}, "", "", "%s", reason(err))
 		return nil
 	}
 	if len(data) > maxPolicy {
-		l.errs.Add(rules.Position{File: l.options.File}, "", "move long lists into files of their own", "the policy is larger than 4 MiB")
-		return nil
+		return tooLarge()
 	}
 	l.errs = append(l.errs, rules.Decode(l.options.File, data, &l.policy)...)
 	l.override()

@@ -29,16 +29,25 @@ func (l *loader) payloadStage() (stage filter.Stage, mode string) {
 		Methods:      values(w.Methods),
 		ContentTypes: values(w.ContentTypes),
 	}
+	unread := false
 	for _, at := range w.Include {
 		name := at.Value
 		if name != waf.CRS {
 			name = l.path(name)
 			l.files[name] = true
+			if file, err := unreadable(name); err != nil {
+				l.errs = append(l.errs, at.Errorf("", "%s: %s", file, err))
+				unread = true
+				continue
+			}
 		}
 		c.Include = append(c.Include, waf.Include{Name: name, Pos: at.Pos})
 	}
 	if exclude := l.options.Overrides.Exclude; exclude != "" {
 		c.Include = append(c.Include, waf.Include{Name: "exclude", Text: exclude})
+	}
+	if unread {
+		return nil, w.Mode.Value
 	}
 	s, err := waf.New(c)
 	if err != nil {

@@ -17,6 +17,8 @@ type Policy struct {
 	Rules     []Rule               `yaml:"rules" doc:"access rules, in order; the first that matches decides"`
 	Tiers     []Tier               `yaml:"tiers" doc:"rate limits; the first that matches limits"`
 	TierTable TierTable            `yaml:"tier_table" doc:"the table that holds the state of the tiers' clients"`
+	Bans      []Ban                `yaml:"bans" doc:"addresses are banned for what they did"`
+	BanTable  BanTable             `yaml:"ban_table" doc:"where bans are kept"`
 	WAF       WAF                  `yaml:"waf" doc:"payload rules"`
 	Auth      *rules.Located[Auth] `yaml:"auth" doc:"who may see what; left out: nobody is asked"`
 	CORS      *rules.Located[CORS] `yaml:"cors" doc:"scripts of other origins; left out: preflights pass on to the upstream"`
@@ -141,9 +143,9 @@ type Responses struct {
 
 // Audit says where refusals are reported.
 type Audit struct {
-	File      string `yaml:"file" doc:"stdout (default), stderr, off, or a file that is appended to"`
-	Query     bool   `yaml:"query" doc:"write the query string, which may hold secrets"`
-	UserAgent bool   `yaml:"user_agent" doc:"write the User-Agent"`
+	File      rules.Located[string] `yaml:"file" doc:"stdout (default), stderr, off, or a file that is appended to"`
+	Query     bool                  `yaml:"query" doc:"write the query string, which may hold secrets"`
+	UserAgent bool                  `yaml:"user_agent" doc:"write the User-Agent"`
 }
 
 // defaults returns a policy in which no section was written.
@@ -161,6 +163,6 @@ func defaults() Policy {
 		},
 		Responses: Responses{Profile: "default"},
 		OnError:   "block",
-		Audit:     Audit{File: "stdout"},
+		Audit:     Audit{File: rules.Located[string]{Value: "stdout"}},
 	}
 }

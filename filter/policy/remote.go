@@ -3,7 +3,6 @@ package policy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/moatwaf/moat/filter/metrics"
@@ -124,9 +123,7 @@ func (l *loader) published(name string, s *ListSource, format list.Format) addrS
 		l.errs = append(l.errs, s.URL.Errorf("", "%s", err))
 		return nil
 	}
-	// The digest of the policy covers the words of the policy; what a URL
-	// answers changes by itself.
-	fmt.Fprintf(l.content, "url %q\n", s.URL.Value)
+	// What a URL answers changes by itself and is no part of the policy's digest.
 	r := &remote{Refresher: refresher, name: name}
 	l.remotes[key] = r
 	return r

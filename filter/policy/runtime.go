@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +31,7 @@ type Options struct {
 	ReadFile func(name string) ([]byte, error)
 
 	// CacheDir holds the last good copies of lists that come from a URL; empty
-	// takes the user's cache directory.
+	// takes that of the service (CACHE_DIRECTORY) or of the user, if there is one.
 	CacheDir string
 
 	// Watch reloads the policy when one of its files changes.
@@ -79,10 +80,12 @@ type Runtime struct {
 	state   *state
 	watcher *watch.Watcher
 	audit   atomic.Pointer[audit.Log]
+	ctx     context.Context // of the background work
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	reloading sync.Mutex // one reload at a time; guards sink
+	reloading sync.Mutex // one reload at a time; guards sink and closed
+	closed    bool
 	sink      *auditSink
 	mu        sync.Mutex // guards what follows
 	compiled  *Compiled
@@ -110,7 +113,7 @@ func Start(ctx context.Context, o Options) (*Runtime, error) {
 		o.CacheDir = defaultCacheDir()
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	rt := &Runtime{options: o, state: newState(o), cancel: cancel, status: Status{File: o.File}}
+	rt := &Runtime{options: o, state: newState(o), ctx: ctx, cancel: cancel, status: Status{File: o.File}}
 	rt.watcher = rt.newWatcher(ctx)
 	if err := rt.reload(ctx, true); err != nil {
 		cancel()
@@ -123,32 +126,24 @@ func Start(ctx context.Context, o Options) (*Runtime, error) {
 	return rt, nil
 }
 
+// errClosed is the answer to a reload behind the end.
+var errClosed = errors.New("the policy is not in use any more")
+
 // defaultCacheDir is the place for last good copies when the operator names none.
+//
+// It is never one in which others could put a copy of their own: a list that
+// somebody else wrote decides who comes in. Where there is none, as in a service
+// without a home, no copy is kept.
 func defaultCacheDir() string {
+	// systemd's CacheDirectory=, of several the first.
+	if dir, _, _ := strings.Cut(os.Getenv("CACHE_DIRECTORY"), ":"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "lists")
+	}
 	dir, err := os.UserCacheDir()
 	if err != nil {
-		dir = os.TempDir()
+		return ""
 	}
 	return filepath.Join(dir, "moat", "lists")
-}
-
-// maxFile bounds what is read of a file that a policy names, in bytes. Lists of
-// some ten million prefixes and the largest geo databases fit.
-const maxFile = 1 << 30
-
-// readFile reads a whole file, bounded.
-func readFile(name string) ([]byte, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, err
-	}
-	if info.IsDir() {
-		return nil, errors.New(name + " is a directory")
-	}
-	if info.Size() > maxFile {
-		return nil, errors.New(name + " is larger than 1 GiB")
-	}
-	return os.ReadFile(name)
 }
 
 // Engine returns the engine that decides by the policy in force. It is the same
@@ -172,6 +167,13 @@ func (rt *Runtime) Reload(ctx context.Context) error { return rt.reload(ctx, fal
 func (rt *Runtime) reload(ctx context.Context, first bool) error {
 	rt.reloading.Lock()
 	defer rt.reloading.Unlock()
+	if rt.closed {
+		return errClosed
+	}
+	// The end of the runtime ends a reload that waits for somebody's server.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(rt.ctx, cancel)()
 
 	c, err := load(ctx, rt.options, rt.state)
 	if err != nil {
@@ -280,9 +282,10 @@ func (rt *Runtime) newWatcher(ctx context.Context) *watch.Watcher {
 // the policy. The engine refuses every request from then on.
 func (rt *Runtime) Close() error {
 	rt.cancel()
-	rt.running.Wait()
 	rt.reloading.Lock()
-	defer rt.reloading.Unlock()
+	rt.closed = true
+	rt.reloading.Unlock()
+	rt.running.Wait()
 	rt.engine.Swap(nil)
 	rt.mu.Lock()
 	c := rt.compiled

@@ -12,11 +12,13 @@ import (
 // In a filter, order is policy: a stage gets its place here and nowhere else.
 func (l *loader) pipeline() *filter.Pipeline {
 	l.checkVersion()
+	l.auditFile()
 	addr := l.clientIP()
 	locator := l.geo()
 	env := l.matchEnv()
 
 	access := l.accessStage(env)
+	bans := l.banStage()
 	byAddress, byIdentity := l.tierStages(env)
 	payload, payloadMode := l.payloadStage()
 	who, may, conceals := l.authStages(env)
@@ -36,6 +38,7 @@ func (l *loader) pipeline() *filter.Pipeline {
 	if access != nil {
 		add(filter.Step{Stage: access})
 	}
+	add(filter.Step{Stage: bans}) // behind the rules: an allow rule wins over a ban
 	if byAddress != nil {
 		add(filter.Step{Stage: byAddress})
 	}
