@@ -173,6 +173,9 @@ func isToken(s string) bool {
 // Kind returns what the key counts by.
 func (k Key) Kind() Kind { return k.kind }
 
+// AddressBits returns the lengths of the prefixes by which addresses are counted.
+func (k Key) AddressBits() (v4, v6 int) { return int(k.v4), int(k.v6) }
+
 // NeedsIdentity reports whether the key is known only after the auth stage.
 func (k Key) NeedsIdentity() bool { return k.kind == KeyIdentity || k.kind == KeyClaim }
 

@@ -3,7 +3,9 @@ package policy
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 
+	"github.com/moatwaf/moat/filter/ban"
 	"github.com/moatwaf/moat/filter/metrics"
 	"github.com/moatwaf/moat/ratelimit"
 	"github.com/moatwaf/moat/rules"
@@ -68,12 +70,18 @@ func (l *loader) override() {
 }
 
 // ClientState is what is known of clients, apart from any policy: the buckets of
-// tiers. Runtimes that share one count a client together, in every tier that they
-// have in common. It is safe for concurrent use.
-type ClientState struct{ tiers *ratelimit.State }
+// tiers, and bans. Runtimes that share one count a client together, in every tier that
+// they have in common, and refuse it together. It is safe for concurrent use.
+type ClientState struct {
+	tiers *ratelimit.State
+	bans  *ban.Table
+	users atomic.Int64 // runtimes
+}
 
 // NewClientState returns a ClientState that knows nobody.
-func NewClientState() *ClientState { return &ClientState{tiers: ratelimit.NewState()} }
+func NewClientState() *ClientState {
+	return &ClientState{tiers: ratelimit.NewState(), bans: ban.NewTable(nil, nil)}
+}
 
 // TierTable returns the state of the tables of all tiers together.
 func (c *ClientState) TierTable() (sum metrics.TierTable) {

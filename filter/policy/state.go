@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"sync"
 
+	"github.com/moatwaf/moat/filter/ban"
 	"github.com/moatwaf/moat/filter/metrics"
 	"github.com/moatwaf/moat/geo"
 	"github.com/moatwaf/moat/rules/list"
@@ -16,10 +17,12 @@ type state struct {
 	options Options
 	clients *ClientState
 	remote  remoteLists
+	watcher ban.Current // the rules of bans in force
 
 	mu        sync.Mutex
 	databases map[string]*geo.Database // by the digest of the file
 	sets      map[setKey]*list.Set
+	usesBans  bool
 }
 
 // setKey is the identity of a parsed list.
@@ -37,7 +40,12 @@ func newState(o Options) *state {
 	return s
 }
 
-func (s *state) close() { s.remote.close() }
+func (s *state) close() {
+	s.remote.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closeBans()
+}
 
 // database returns the parsed database with a digest; nil if there is none.
 func (s *state) database(digest string) *geo.Database {
@@ -64,6 +72,7 @@ func (s *state) keep(c *Compiled) {
 	}
 	s.sets = c.sets
 	s.remote.keep(c.remotes)
+	s.keepBans(c.bans)
 }
 
 // Lists returns the lists of the policy in force and their sizes.
