@@ -7,47 +7,60 @@ import (
 	"sync"
 	"unicode/utf8"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"github.com/moatwaf/moat/filter"
 )
 
 // BasicConfig is what users and passwords are held against.
 type BasicConfig struct {
-	// Htpasswd holds the users and their bcrypt hashes.
+	// Htpasswd holds the users and the hashes of their passwords: bcrypt,
+	// Argon2id and Argon2i, SHA-crypt, and MD5 as Apache and crypt(3) write it.
 	Htpasswd File
+	// Groups holds the roles of users as Apache's AuthGroupFile does:
+	// "role: user user" a line. The zero File gives none.
+	Groups File
 }
 
 // Bounds of what a client sends.
 const (
-	maxPassword = 72   // bytes; bcrypt looks at no more
+	maxPassword = 72   // bytes, where a hash is of bcrypt, which looks at no more
 	maxBasic    = 1024 // bytes of base64
 )
 
 // Basic is the method of RFC 7617. It is safe for concurrent use.
 //
-// A password is compared by bcrypt, which is slow on purpose. No more of it runs
-// at a time than there are processors, and who has waited for too many gets an
-// error. An unknown user costs as much as a known one. A pair that was right is
+// Comparing a password is slow on purpose. No more of it runs at a time than there
+// are processors, and who has waited for too many gets an error. An unknown user costs as much as a known one. A pair that was right is
 // remembered for a while, as a keyed hash in memory, so that a steady client does
 // not pay at every request.
 //
-// A password of more than 72 bytes is refused, because bcrypt would compare only
-// the beginning of it.
+// In a file with hashes of bcrypt a password of more than 72 bytes is refused,
+// whoever the user is, because bcrypt would compare only the beginning of it.
 type Basic struct {
-	users  map[string][]byte
-	dummy  []byte
+	users  map[string]passwordHash
+	roles  map[string][]string
+	dummy  passwordHash
+	bcrypt bool // a hash is of bcrypt
 	right  *memory
 	hashes *gate
 }
 
 // NewBasic reads the users. The error is rules.Errors.
 func NewBasic(c BasicConfig) (*Basic, error) {
-	users, cost, err := readHtpasswd(c.Htpasswd)
+	users, dearest, err := readHtpasswd(c.Htpasswd)
 	if err != nil {
 		return nil, err
 	}
-	return &Basic{users: users, dummy: dummyHash(cost), right: newMemory(), hashes: hashing}, nil
+	b := &Basic{users: users, dummy: dearest.dummy(), right: newMemory(), hashes: hashing}
+	for _, h := range users {
+		if _, ok := h.(bcryptHash); ok {
+			b.bcrypt = true
+			break
+		}
+	}
+	if b.roles, err = readGroups(c.Groups, users); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // Name implements Method.
@@ -105,7 +118,7 @@ func (b *Basic) Verify(r *filter.Request, credential string) (*filter.Identity, 
 	if !ok || !isPlain(pair) {
 		return nil, errBasicSyntax
 	}
-	if len(password) > maxPassword {
+	if b.bcrypt && len(password) > maxPassword {
 		return nil, errBasicPassword
 	}
 
@@ -125,11 +138,10 @@ func (b *Basic) Verify(r *filter.Request, credential string) (*filter.Identity, 
 	if !known {
 		hash = b.dummy
 	}
-	err = bcrypt.CompareHashAndPassword(hash, password)
-	if err != nil || !known {
+	if !hash.matches(password) || !known {
 		return nil, errBasicWrong
 	}
-	who := &filter.Identity{Subject: string(user), Method: b.Name()}
+	who := &filter.Identity{Subject: string(user), Method: b.Name(), Roles: b.roles[string(user)]}
 	b.right.put(key, who, r.Now)
 	return who, nil
 }

@@ -32,6 +32,12 @@ func read(t *testing.T, file string) error {
 		_, err = auth.NewBearer(c)
 	case ".yaml":
 		_, err = auth.NewAPIKey(auth.APIKeyConfig{Keys: f})
+	case ".groups":
+		users, readErr := os.ReadFile("testdata/good/migrated.htpasswd")
+		if readErr != nil {
+			t.Fatal(readErr)
+		}
+		_, err = auth.NewBasic(auth.BasicConfig{Htpasswd: auth.File{Name: "users", Data: users}, Groups: f})
 	case ".htpasswd":
 		_, err = auth.NewBasic(auth.BasicConfig{Htpasswd: f})
 	default:

@@ -172,3 +172,22 @@ func TestNewRefusesStepUp(t *testing.T) {
 		}
 	}
 }
+
+// TestGroups holds the roles of users with passwords.
+func TestGroups(t *testing.T) {
+	b, err := auth.NewBasic(auth.BasicConfig{
+		Htpasswd: htpasswd(t, "anna", "right", "otto", "right", "ida", "right"),
+		Groups:   auth.File{Name: "groups", Data: []byte("admin: anna otto\nstaff: otto\nstaff: otto\n")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for user, want := range map[string][]string{"anna": {"admin"}, "otto": {"admin", "staff"}, "ida": nil} {
+		for range 2 {
+			who, err := verify(b, basicPair(user+":right"))
+			if err != nil || !slices.Equal(who.Roles, want) {
+				t.Errorf("%s: %+v, %v; want %q", user, who, err, want)
+			}
+		}
+	}
+}

@@ -187,7 +187,13 @@ func (l *loader) basic(b Basic) auth.Method {
 	if !ok {
 		return nil
 	}
-	method, err := auth.NewBasic(auth.BasicConfig{Htpasswd: users})
+	config := auth.BasicConfig{Htpasswd: users}
+	if b.Groups.Set() {
+		if config.Groups, ok = l.authFile(b.Groups); !ok {
+			return nil
+		}
+	}
+	method, err := auth.NewBasic(config)
 	if err != nil {
 		l.add(b.Htpasswd.Pos, b.Htpasswd.Path, err)
 		return nil

@@ -108,7 +108,8 @@ type APIKey struct {
 
 // Basic configures HTTP Basic.
 type Basic struct {
-	Htpasswd rules.Located[string] `yaml:"htpasswd,required" doc:"file with users and bcrypt hashes, as htpasswd -B writes it"`
+	Htpasswd rules.Located[string] `yaml:"htpasswd,required" doc:"file with users and hashes of passwords, as htpasswd -B writes it; Argon2, SHA-crypt and MD5 are read too"`
+	Groups   rules.Located[string] `yaml:"groups" doc:"file with the roles of users: role: user user, a role a line"`
 }
 
 // Requirement says what the auth stage asks of a request.
