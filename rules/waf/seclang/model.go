@@ -1,6 +1,7 @@
 package seclang
 
 import (
+	"iter"
 	"slices"
 	"strings"
 
@@ -86,4 +87,19 @@ func Macro(s string) bool { return strings.Contains(s, "%{") }
 // Has reports whether the link has an action of that lower-case name.
 func (l *Link) Has(name string) bool {
 	return slices.ContainsFunc(l.Actions, func(a Action) bool { return a.Name == name })
+}
+
+// Texts yields the texts of the link in which variables are expanded: the
+// operator's argument and the values of the actions, in lower case.
+func (l *Link) Texts() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if l.Operator != nil && !yield(strings.ToLower(l.Operator.Arg)) {
+			return
+		}
+		for _, a := range l.Actions {
+			if !yield(strings.ToLower(a.Value)) {
+				return
+			}
+		}
+	}
 }

@@ -1,0 +1,222 @@
+package gate
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
+
+	"github.com/moatwaf/moat/rules/waf/dfa"
+)
+
+// tree is the transformation chains of all probes that look at one kind of value.
+// A value is transformed once for all probes behind a node, and each text that
+// comes out is scanned once for the patterns of all nodes. So a pattern is also
+// held against texts that its rule would not see, which can only add candidates,
+// and there is one automaton to be kept warm instead of one for each node.
+type tree struct {
+	nodes   []node
+	scanned []*probe
+	bits    dfa.Bits // of the probes that are scanned
+	scanner *scanner // of these probes, and maybe more
+}
+
+// node is one transformation behind its parent; the first is the value itself.
+type node struct {
+	parent  int
+	name    string
+	apply   plugintypes.Transformation
+	trigger touch
+	always  bool // the transformation may change any text
+	asked   []*probe
+}
+
+// newTree arranges probes.
+func newTree(g *Gate, probes []*probe) *tree {
+	t := &tree{nodes: []node{{parent: -1}}, bits: make(dfa.Bits, g.words)}
+	for _, p := range probes {
+		at := 0
+		for i, name := range p.names {
+			at = t.child(at, name, p.chain[i])
+		}
+		if p.pattern != nil {
+			t.scanned = append(t.scanned, p)
+			t.bits.Add(p.id)
+		} else {
+			t.nodes[at].asked = append(t.nodes[at].asked, p)
+		}
+	}
+	return t
+}
+
+// child returns the node of a transformation behind another.
+func (t *tree) child(parent int, name string, apply plugintypes.Transformation) int {
+	for i := range t.nodes {
+		if t.nodes[i].parent == parent && t.nodes[i].name == name {
+			return i
+		}
+	}
+	n := node{parent: parent, name: name, apply: apply}
+	if trig, ok := trigger(name); ok {
+		n.trigger = trig
+	} else {
+		n.always = true
+	}
+	t.nodes = append(t.nodes, n)
+	return len(t.nodes) - 1
+}
+
+// text is what a node sees.
+type text struct {
+	value string
+	touch touch
+}
+
+// scan adds the probes that may match value to the hits.
+func (t *tree) scan(value string, s *scratch) {
+	texts := append(s.texts[:0], text{value, touchOf(value)})
+	at := append(s.at[:0], 0) // the text of each node
+	for i := 1; i < len(t.nodes); i++ {
+		n := &t.nodes[i]
+		from := at[n.parent]
+		if n.always || texts[from].touch&n.trigger != 0 {
+			// An error of a transformation leaves the text as it is.
+			if v, _, err := n.apply(texts[from].value); err == nil && v != texts[from].value {
+				from = slices.IndexFunc(texts, func(x text) bool { return x.value == v })
+				if from < 0 {
+					from = len(texts)
+					texts = append(texts, text{v, touchOf(v)})
+				}
+			}
+		}
+		at = append(at, from)
+	}
+	for i := range texts {
+		t.scanner.scan(texts[i].value, t.bits, s)
+	}
+	for i := range t.nodes {
+		t.nodes[i].ask(texts[at[i]].value, s)
+	}
+	s.texts, s.at = texts[:0], at[:0]
+	clear(texts) // nothing of the request stays in the pool
+}
+
+// ask puts the probes of a node whose operator matches into the hits.
+func (n *node) ask(value string, s *scratch) {
+	for _, p := range n.asked {
+		if !s.hits.Has(p.id) && p.operator.Evaluate(nobody{}, value) != p.negated {
+			s.hits.Add(p.id)
+		}
+	}
+}
+
+// largeTree is how many patterns make a tree share its automaton with the other
+// large ones of its phase. They differ in a few patterns only, such as those with
+// an exclusion, and each would take megabytes.
+const largeTree = 40
+
+// share gives the trees of a phase their scanners.
+func (g *Gate) share(trees []*tree) {
+	var large []*probe
+	for _, t := range trees {
+		if len(t.scanned) >= largeTree {
+			large = append(large, t.scanned...)
+		}
+	}
+	union := g.scanner(large)
+	for _, t := range trees {
+		if len(t.scanned) >= largeTree {
+			t.scanner = union
+		} else {
+			t.scanner = g.scanner(t.scanned)
+		}
+	}
+}
+
+// scanner answers which of many patterns may match. Scanners with the same
+// patterns are one; the automaton is built with the first text.
+type scanner struct {
+	probes  []*probe
+	once    sync.Once
+	maximum int // bytes
+	set     *dfa.Set
+}
+
+// scanner returns the scanner of probes; nil if there are none.
+func (g *Gate) scanner(probes []*probe) *scanner {
+	if len(probes) == 0 {
+		return nil
+	}
+	probes = slices.SortedFunc(slices.Values(probes), func(a, b *probe) int { return cmp.Compare(a.id, b.id) })
+	probes = slices.Compact(probes)
+	var key strings.Builder
+	for _, p := range probes {
+		var n [4]byte
+		binary.LittleEndian.PutUint32(n[:], uint32(p.id))
+		key.Write(n[:])
+	}
+	if s := g.scanners[key.String()]; s != nil {
+		return s
+	}
+	s := &scanner{probes: probes, maximum: scannerBytes + len(probes)*patternBytes}
+	if g.bytes += s.maximum; g.bytes > g.maxBytes {
+		g.bytes -= s.maximum
+		s.maximum = 0
+	}
+	g.scanners[key.String()] = s
+	return s
+}
+
+// Memory that a scanner may take: for itself and each pattern.
+const (
+	scannerBytes = 256 << 10
+	patternBytes = 64 << 10
+)
+
+// scan adds those of the wanted patterns that may match to the hits.
+func (c *scanner) scan(value string, wanted dfa.Bits, s *scratch) {
+	if c == nil || covers(s.hits, wanted) {
+		return
+	}
+	c.once.Do(c.build)
+	if c.set == nil {
+		s.hits.Or(wanted)
+		return
+	}
+	s.found.Clear()
+	c.set.ScanWithin(value, s.found, &s.states)
+	for i, w := range s.found {
+		s.hits[i] |= w & wanted[i]
+	}
+}
+
+// covers reports whether all wanted patterns are hits already.
+func covers(hits, wanted dfa.Bits) bool {
+	for i, w := range wanted {
+		if w&^hits[i] != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// build makes the automaton. Without memory for it every pattern may match.
+func (c *scanner) build() {
+	if c.maximum == 0 {
+		return
+	}
+	var b dfa.Builder
+	for _, p := range c.probes {
+		if err := b.Add(p.id, *p.pattern); err != nil {
+			return
+		}
+	}
+	set, err := b.Build(dfa.Options{MaxBytes: c.maximum})
+	if err != nil {
+		return
+	}
+	c.set = set
+}
