@@ -210,7 +210,7 @@ func sign(t *testing.T, alg, kid string, claims object, key any) string {
 	return input + "." + b64(signature)
 }
 
-// tokens returns a token for each TOKEN_ variable of the table.
+// tokens returns a token for each TOKEN_ and COOKIE_ variable of the table.
 func (s *signers) tokens(t *testing.T, now time.Time) Vars {
 	claims := func(change object) object {
 		c := object{
@@ -221,7 +221,10 @@ func (s *signers) tokens(t *testing.T, now time.Time) Vars {
 		return c
 	}
 	good := sign(t, "RS256", "rsa-1", claims(nil), s.rsa)
+	revoked := sign(t, "RS256", "rsa-1", claims(object{"jti": "revoked-1"}), s.rsa)
 	return Vars{
+		"COOKIE_OK":         "sid=" + good,
+		"COOKIE_REVOKED":    "sid=" + revoked,
 		"TOKEN_OK":          good,
 		"TOKEN_SCOPE":       sign(t, "ES256", "ec-1", claims(object{"scope": "profile report.read", "jti": "good-2"}), s.ec),
 		"TOKEN_NOSCOPE":     sign(t, "RS256", "rsa-1", claims(object{"scope": "profile"}), s.rsa),
@@ -233,7 +236,7 @@ func (s *signers) tokens(t *testing.T, now time.Time) Vars {
 		"TOKEN_ALG_NONE":    sign(t, "none", "rsa-1", claims(nil), nil),
 		"TOKEN_HS_CONFUSED": sign(t, "HS256", "rsa-1", claims(nil), s.pubPEM),
 		"TOKEN_UNKNOWN_KID": sign(t, "RS256", "rsa-2", claims(nil), s.stray),
-		"TOKEN_REVOKED":     sign(t, "RS256", "rsa-1", claims(object{"jti": "revoked-1"}), s.rsa),
+		"TOKEN_REVOKED":     revoked,
 	}
 }
 
