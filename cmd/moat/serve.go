@@ -78,9 +78,12 @@ func (o serveOptions) config(policyName string) (object, error) {
 		return nil, err
 	}
 	server := object{
-		"listen":          []string{listen},
-		"protocols":       []string{"h1", "h2", "h2c"},
-		"automatic_https": object{"disable": true},
+		"listen": []string{listen},
+		// A client needs no minute to say what it wants.
+		"read_header_timeout": "20s",
+		"idle_timeout":        "2m",
+		"protocols":           []string{"h1", "h2", "h2c"},
+		"automatic_https":     object{"disable": true},
 		"routes": []object{{"handle": []object{
 			{"handler": "moat", "policy": policyName},
 			upstream,
@@ -105,7 +108,7 @@ func (o serveOptions) config(policyName string) (object, error) {
 			"listen":          []string{admin},
 			"protocols":       []string{"h1"},
 			"automatic_https": object{"disable": true},
-			"routes":          []object{{"handle": []object{{"handler": "moat_admin"}}}},
+			"routes":          adminRoutes(admin),
 		}
 	}
 	return object{
@@ -113,11 +116,55 @@ func (o serveOptions) config(policyName string) (object, error) {
 		"admin": object{"disabled": true, "config": object{"persist": false}},
 		// Of the server only what is wrong; of moat also what it does.
 		"logging": object{"logs": object{
-			"default": object{"level": "ERROR", "exclude": []string{"http.handlers.moat"}},
+			"default": object{"level": "ERROR", "exclude": []string{"http.handlers.moat"}, "encoder": withoutSecrets()},
 			"moat":    object{"level": "INFO", "include": []string{"http.handlers.moat"}},
 		}},
-		"apps":  object{"http": object{"grace_period": "10s", "servers": servers}},
+		"apps": object{"http": object{"grace_period": "10s", "servers": servers}},
 	}, nil
+}
+
+// withoutSecrets returns an encoder for the server's own log, which names the
+// request when an upstream does not answer: query and header fields hold tokens,
+// and Caddy knows the usual names of them only.
+func withoutSecrets() object {
+	return object{
+		"format": "filter",
+		"wrap":   object{"format": "json"},
+		"fields": object{
+			"request>headers": object{"filter": "delete"},
+			"request>uri":     object{"filter": "regexp", "regexp": `\?.*`, "value": "?..."},
+		},
+	}
+}
+
+// adminRoutes returns the routes of the admin address. One that only this machine
+// reaches is asked by address or as localhost: a browser on this machine that asks
+// it by another name does so for a page that has given itself the address (DNS
+// rebinding), and would show that page the answer.
+func adminRoutes(addr string) []object {
+	handle := []object{{"handler": "moat_admin"}}
+	if !isLoopback(addr) {
+		return []object{{"handle": handle}}
+	}
+	const names = `(?i)^(localhost|[0-9.]+|\[[0-9a-f:.]+\])(:[0-9]*)?$`
+	return []object{
+		{"match": []object{{"header_regexp": object{"Host": object{"pattern": names}}}}, "handle": handle},
+		{"handle": []object{{
+			"handler": "static_response", "status_code": 421,
+			"headers": object{"Content-Type": []string{"text/plain; charset=utf-8"}},
+			"body":    "Ask for this page by the address, or as localhost.\n",
+		}}},
+	}
+}
+
+// isLoopback reports whether only this machine reaches an address to listen on.
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
 // listenAddress checks an address that a flag gives.
