@@ -3,6 +3,7 @@
 //
 //	moat serve      filters in front of an upstream; without flags, a demonstration
 //	moat check      reports every fault of a policy file
+//	moat bans       lists, makes and lifts bans of a running moat
 //	moat schema     prints the JSON Schema of policy files
 //	moat version    prints the version
 //
@@ -40,6 +41,7 @@ func commands() []command {
 	return []command{
 		{"serve", "[--listen ADDR] [--upstream URL] [--policy FILE] [--admin ADDR]", "filter in front of an upstream", serve},
 		{"check", "[--format text|json] POLICY...", "report every fault of policy files", check},
+		{"bans", "[--admin ADDR] [list | add [--for DURATION] IP | lift IP]", "list, make and lift bans of a running moat", bans},
 		{"schema", "", "print the JSON Schema of policy files", printSchema},
 		{"version", "", "print the version", printVersion},
 		{"help", "", "print this text", help},
