@@ -103,8 +103,10 @@ func newAutomaton(pats []*compiled, words int) *automaton {
 	a.mortal = m.mortal()
 	a.seed = string(m.first())
 	a.fixed = 4096 + m.runes.size()
-	if m.bytes != nil {
+	runes.done()
+	if bytes != nil {
 		a.fixed += m.bytes.size()
+		bytes.done()
 	}
 	return a
 }

@@ -138,14 +138,18 @@ func BenchmarkHostile(b *testing.B) {
 		b.Fatal(err)
 	}
 	out := s.NewBits()
-	i, given := 0, 0
+	i, given, reported := 0, 0, 0
 	for b.Loop() {
+		out.Clear()
 		if !s.Scan(texts[i%len(texts)], out) {
 			given++
 		}
+		reported += out.Len()
 		i++
 	}
 	b.ReportMetric(float64(given)/float64(i), "given-up/op")
+	b.ReportMetric(float64(reported)/float64(i), "ids/op")
+	b.Logf("%+v", s.Stats())
 }
 
 func BenchmarkBuild(b *testing.B) {

@@ -60,6 +60,9 @@ func newProgram() *program {
 	return &program{index: map[string]uint32{}, lowers: map[string]runeSet{}}
 }
 
+// done drops what only the making of the program needs.
+func (p *program) done() { p.sets, p.index, p.lowers = nil, nil, nil }
+
 func (p *program) emit(owner uint32, in inst) uint32 {
 	p.insts = append(p.insts, in)
 	p.owner = append(p.owner, owner)
@@ -156,7 +159,8 @@ func counts(re *syntax.Regexp) bool {
 	return slices.ContainsFunc(re.Sub, counts)
 }
 
-// gaps reports whether an expression has a loop over most of ASCII.
+// gaps reports whether an expression has a loop over more than 80 characters of
+// ASCII.
 func gaps(re *syntax.Regexp) bool {
 	if re.Op == syntax.OpStar || re.Op == syntax.OpPlus {
 		sub := re.Sub[0]
@@ -167,11 +171,11 @@ func gaps(re *syntax.Regexp) bool {
 		case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
 			return true
 		case syntax.OpCharClass:
-			n := 0
+			has := 0
 			for i := 0; i < len(sub.Rune); i += 2 {
-				n += int(max(0, min(sub.Rune[i+1], 0x7F)-sub.Rune[i]+1))
+				has += int(max(0, min(sub.Rune[i+1], 0x7F)-sub.Rune[i]+1))
 			}
-			if n > 80 {
+			if has > 80 {
 				return true
 			}
 		}

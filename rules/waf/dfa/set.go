@@ -142,7 +142,7 @@ type part struct {
 // Patterns that would make the states of all others larger or more.
 const (
 	aloneSize    = 10_000 // instructions
-	unicodeRunes = 64     // ends of ranges above ASCII
+	unicodeRunes = 64     // places above ASCII where sets begin or end
 )
 
 func partOf(c *compiled, i int) part {
@@ -166,8 +166,10 @@ func (s *Set) share() error {
 	if left < need {
 		return fmt.Errorf("dfa: %d bytes do not hold the patterns, which take %d", s.max, s.max-left+need)
 	}
+	// By the size of the programs, because larger ones have more states.
+	programs := s.max - left
 	for _, a := range all {
-		a.setLimit(left / len(all))
+		a.setLimit(a.least() + int(int64(left-need)*int64(a.fixed)/int64(programs)))
 	}
 	return nil
 }
@@ -203,7 +205,7 @@ func (s *Set) ScanBytes(text []byte, out Bits) bool {
 // at most MaxNewStatesPerScan. At or below zero it makes none, and only texts
 // whose states are there already get an answer.
 func (s *Set) ScanWithin(text string, out Bits, newStates *int) bool {
-	granted := max(0, min(*newStates*(costFill+costState), s.budget))
+	granted := max(0, min(*newStates, s.budget/(costFill+costState))) * (costFill + costState)
 	budget := granted
 	ok := s.scan(text, out, &budget)
 	*newStates -= (granted - budget + costState) / (costFill + costState)
@@ -249,16 +251,20 @@ func (s *Set) Stats() Stats {
 	var st Stats
 	for _, list := range [][]*automaton{s.autos, s.ascii} {
 		for _, a := range list {
-			a.mu.Lock()
-			st.Automata++
+			st.add(a)
 			st.Patterns += a.machine.patterns()
-			st.States += a.states
-			st.Bytes += a.fixed + a.current.Load().bytes + a.machine.begun()
-			st.Transitions += a.fills
-			st.Flushes += a.flushes
-			st.Exhausted += int(a.exhausted.Load())
-			a.mu.Unlock()
 		}
 	}
 	return st
+}
+
+func (st *Stats) add(a *automaton) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	st.Automata++
+	st.States += a.states
+	st.Bytes += a.fixed + a.current.Load().bytes + a.machine.begun()
+	st.Transitions += a.fills
+	st.Flushes += a.flushes
+	st.Exhausted += int(a.exhausted.Load())
 }

@@ -84,13 +84,9 @@ func (s *stepper) accepting(ids Bits) {
 
 // size returns about how many bytes the stepper takes without what it has begun.
 func (s *stepper) size() int {
-	// Instructions with owner and stamps; positions in characters; the sets as
-	// they are, as keys and as bits of symbols.
-	n := len(s.insts)*(20+4+4+4) + len(s.nodes)*(64*4+8) + len(s.first)*8 + len(s.in)*8
-	for _, set := range s.sets {
-		n += 8*len(set) + 96
-	}
-	return n
+	// Instructions with owner and stamps; positions in characters; intervals of
+	// runes; which symbols are in which sets.
+	return len(s.insts)*(20+4+4+4) + len(s.nodes)*(64*4+8) + len(s.first)*8 + len(s.in)*8 + 64<<10
 }
 
 // endOfText is the symbol behind the last byte.
