@@ -100,7 +100,8 @@ func (s *Source) Check() error {
 //
 // Of a URL it returns, in this order: the copy on disk if it is younger than
 // Every, the answer of the server, the copy on disk if there is no good answer.
-// In the last case it tells OnError why.
+// In the last case it tells OnError why. Where there is a copy on disk the server
+// has a few seconds to answer, else the whole Timeout.
 func (s *Source) Load(ctx context.Context) (*Set, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
@@ -140,7 +141,15 @@ func (s *Source) loadURL(ctx context.Context) (*snapshot, error) {
 	if s.Offline {
 		return nil, &LoadError{s.displayURL(), errors.New("there is no copy on disk")}
 	}
-	now, err := s.fetch(ctx, old)
+	asking := ctx
+	if old != nil {
+		// A program that starts, or a reload, does not wait long for a server
+		// that hangs while there is something to go on with.
+		var cancel context.CancelFunc
+		asking, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	now, err := s.fetch(asking, old)
 	if err == nil {
 		return now, nil
 	}
@@ -150,6 +159,9 @@ func (s *Source) loadURL(ctx context.Context) (*snapshot, error) {
 	s.report(err)
 	return old, nil
 }
+
+// patience is how long Load waits for a server where there is a copy on disk.
+var patience = 5 * time.Second
 
 func (s *Source) report(err error) {
 	if s.OnError != nil {
