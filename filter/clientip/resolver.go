@@ -15,6 +15,10 @@ type Config struct {
 	// network. None trusts nobody: the peer is the client.
 	TrustedProxies []netip.Prefix
 
+	// TrustUnix says that whoever connects over a Unix socket may speak for a
+	// client. Such a peer has no address that a prefix could name.
+	TrustUnix bool
+
 	// Header is the field that the trusted proxies write: X-Forwarded-For,
 	// Forwarded (RFC 7239), or a field that holds one address, such as
 	// X-Real-IP or CF-Connecting-IP. Case does not matter. Empty reads no
@@ -44,13 +48,14 @@ type Resolver struct {
 	kind    kind
 	header  string // canonical
 	trusted networks
+	unix    bool
 }
 
 // New returns the resolver of c. It returns an error, and no resolver, for a
 // header that is no field name and for a prefix that is none.
 func New(c Config) (*Resolver, error) {
 	var errs []error
-	r := &Resolver{header: http.CanonicalHeaderKey(c.Header)}
+	r := &Resolver{header: http.CanonicalHeaderKey(c.Header), unix: c.TrustUnix}
 	switch r.header {
 	case "":
 		r.kind = kindNone
@@ -87,7 +92,8 @@ func (r *Resolver) Trusts(a netip.Addr) bool { return r.trusted.contains(a.Unmap
 // ClientAddr returns the address of the client: unmapped, without zone.
 //
 // If the peer is no trusted proxy it is the client, whatever the headers say.
-// The same holds if the header is missing or empty. The header is read from the
+// The same holds if the header is missing or empty. The zero Addr is the peer of a
+// Unix socket; a client that keeps it is matched by no rule about addresses. The header is read from the
 // right, over all its lines in the order in which they came (RFC 9110 section
 // 5.3); trusted proxies and empty elements are skipped, and the first other
 // address is the client. If all are trusted, the leftmost is.
@@ -104,7 +110,7 @@ func (r *Resolver) Trusts(a netip.Addr) bool { return r.trusted.contains(a.Unmap
 // beside it is the zero Addr.
 func (r *Resolver) ClientAddr(peer netip.Addr, header http.Header) (netip.Addr, error) {
 	peer = peer.Unmap().WithZone("")
-	if r.kind == kindNone || !r.trusted.contains(peer) {
+	if r.kind == kindNone || !r.trusted.contains(peer) && (peer.IsValid() || !r.unix) {
 		return peer, nil
 	}
 	lines := header[r.header]

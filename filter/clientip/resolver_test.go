@@ -309,3 +309,32 @@ func BenchmarkClientAddr(b *testing.B) {
 		})
 	}
 }
+
+func TestUnixPeerIsTrustedIfTold(t *testing.T) {
+	for _, tt := range []struct{ header, value, want string }{
+		{"X-Forwarded-For", "198.51.100.1, 203.0.113.9", "203.0.113.9"},
+		{"X-Forwarded-For", "203.0.113.9, 10.0.0.1", "203.0.113.9"},
+		{"X-Real-IP", "203.0.113.9", "203.0.113.9"},
+		{"Forwarded", `for="[2001:db8::1]:80"`, "2001:db8::1"},
+		{"X-Forwarded-For", "", ""},
+		{"X-Forwarded-For", "nobody", "error"},
+	} {
+		r, err := New(Config{TrustUnix: true, Header: tt.header, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := http.Header{}
+		h.Set(tt.header, tt.value)
+		got, err := r.ClientAddr(netip.Addr{}, h)
+		switch {
+		case (err != nil) != (tt.want == "error"):
+			t.Errorf("%s: %s: %v", tt.header, tt.value, err)
+		case err == nil && tt.want == "" && got.IsValid(), err == nil && tt.want != "" && got.String() != tt.want:
+			t.Errorf("%s: %s: client %v, want %q", tt.header, tt.value, got, tt.want)
+		}
+		// Whoever has an address is no Unix socket.
+		if got, err := r.ClientAddr(netip.MustParseAddr("192.0.2.1"), h); err != nil || got.String() != "192.0.2.1" {
+			t.Errorf("a peer with an address: %v, %v", got, err)
+		}
+	}
+}

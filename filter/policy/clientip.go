@@ -15,6 +15,10 @@ func (l *loader) clientIP() filter.AddrResolver {
 		config.Header = c.Header.Value
 	}
 	for _, at := range c.TrustedProxies {
+		if at.Value == "unix" {
+			config.TrustUnix = true
+			continue
+		}
 		prefix, err := parsePrefix(at.Value)
 		if err != nil {
 			l.errs = append(l.errs, at.Errorf("write an address or a prefix such as 10.0.0.0/8", "%q is no address prefix", at.Value))

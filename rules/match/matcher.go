@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/moatwaf/moat/filter"
 )
@@ -99,7 +100,10 @@ func (m *Matcher) matchMethod(r *filter.Request) bool {
 	if method == "" {
 		method = http.MethodGet // net/http: the empty method is GET
 	}
-	return slices.Contains(m.methods, method)
+	// Methods are case-sensitive (RFC 9110 section 9.1), and upstreams that
+	// take post for POST are common. To the others it is a method that they do
+	// not know.
+	return slices.ContainsFunc(m.methods, func(want string) bool { return strings.EqualFold(want, method) })
 }
 
 func (m *Matcher) matchASN(r *filter.Request) bool {
