@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/moatwaf/moat/filter"
+	"github.com/moatwaf/moat/filter/auth"
 	"github.com/moatwaf/moat/filter/cors"
 	"github.com/moatwaf/moat/filter/respond"
 )
@@ -19,6 +20,9 @@ type Config struct {
 	// CORS answers preflights and lets scripts read answers; nil leaves both
 	// to the upstream.
 	CORS *cors.Policy
+	// Identity tells the upstream who the caller is; nil tells it nothing and
+	// takes nothing away.
+	Identity *auth.IdentityHeaders
 }
 
 // Front implements filter.Front.
@@ -46,6 +50,8 @@ func Of(p *filter.Pipeline) filter.Front {
 
 // Refuse implements filter.Front.
 func (f *Front) Refuse(w http.ResponseWriter, r *filter.Request, d filter.Decision) {
+	// The host may let an upstream write its error pages.
+	f.config.Identity.Apply(r.HTTP, nil)
 	if f.config.CORS != nil {
 		f.config.CORS.Refusal(w.Header(), r.HTTP)
 	}
@@ -62,12 +68,13 @@ func (f *Front) NotFound(w http.ResponseWriter, r *http.Request) {
 
 // Pass implements filter.Front.
 func (f *Front) Pass(w http.ResponseWriter, r *filter.Request) (http.ResponseWriter, bool) {
-	if f.config.CORS == nil {
-		return w, true
-	}
-	if cors.IsPreflight(r.HTTP) {
+	if f.config.CORS != nil && cors.IsPreflight(r.HTTP) {
 		f.config.CORS.Preflight(w, r.HTTP)
 		return nil, false
+	}
+	f.config.Identity.Apply(r.HTTP, r.Identity)
+	if f.config.CORS == nil {
+		return w, true
 	}
 	return f.config.CORS.Answer(w, r.HTTP), true
 }

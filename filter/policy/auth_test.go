@@ -3,12 +3,15 @@ package policy
 import (
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/moatwaf/moat/filter"
+	"github.com/moatwaf/moat/filter/front"
 )
 
 // askWith returns the status that a request with header fields gets; 0 if it is
@@ -103,6 +106,32 @@ auth:
 		w := h.serve("GET", "/app/x?y=z", "Accept", accept)
 		if w.Code != want || want == 302 && w.Header().Get("Location") != "/login?next=%2Fapp%2Fx%3Fy%3Dz" {
 			t.Errorf("%s: %d %v", accept, w.Code, w.Header())
+		}
+	}
+}
+
+// TestIdentityHeaders holds what the upstream is told of the caller, and that no
+// client tells it.
+func TestIdentityHeaders(t *testing.T) {
+	for section, want := range map[string]http.Header{
+		"":                       {"X-Remote-User": {"one"}, "X_plan": {"gold"}},
+		"  identity_headers: {}": {"X-Remote-User": {"root"}, "X_remote_user": {"root"}, "X_plan": {"gold"}},
+		"  identity_headers: {X-Remote-User: subject, X-Plan: \"claim:plan\"}": {"X-Remote-User": {"one"}, "X-Plan": {"pro"}},
+	} {
+		h := newHouse(t, "auth:\n  methods: [{api_key: {file: api-keys.yaml}}]\n"+section+"\n")
+		h.write("api-keys.yaml", apiKeys("one", "claims: {plan: pro}"))
+		h.start(false)
+		hr := httptest.NewRequest("GET", "/", nil)
+		hr.Header = http.Header{"X-Api-Key": {"one"}, "X-Remote-User": {"root"}, "X_remote_user": {"root"}, "X_plan": {"gold"}}
+		r := filter.NewRequest(hr, time.Now())
+		if d := h.rt.Engine().Decide(r); d.Refuses() {
+			t.Fatal(d)
+		}
+		front.Of(h.rt.Engine().Pipeline()).Pass(httptest.NewRecorder(), r)
+		r.Release()
+		delete(hr.Header, "X-Api-Key")
+		if !maps.EqualFunc(hr.Header, want, slices.Equal) {
+			t.Errorf("%s: got %v, want %v", section, hr.Header, want)
 		}
 	}
 }
