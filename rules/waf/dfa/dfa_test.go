@@ -64,6 +64,22 @@ func TestRegexpMeaning(t *testing.T) {
 	}
 }
 
+// Single characters are asked of bytes where that says the same, and only there.
+func TestSingleCharacters(t *testing.T) {
+	p := newPair(t, Options{},
+		PlainRegexp(`[\x{80}-\x{d7ff}]`), PlainRegexp(`[\x{e000}-\x{10ffff}]`), PlainRegexp(`[\x{80}-\x{10ffff}]`),
+		PlainRegexp(`[a\x{80}-\x{10ffff}]+`), PlainRegexp(`(?:[^b]|[^c])`), PlainRegexp(`\x{10ffff}`), PlainRegexp(`[^\x{fffd}]`),
+		PlainRegexp(`(x)`), PlainRegexp(`[k]`).Lowered(), PlainRegexp(`[^k]`).Lowered(), BytesRegexp(`[\x80-\x8f]`))
+	if n := p.set.Stats().Patterns; n != 6 {
+		t.Errorf("%d of the patterns need an automaton, want 6", n)
+	}
+	for _, text := range []string{"", "a", "b", "k", "x", "é", "中", "😀", "\xff", "\x80", "\ufffd", "\U0010ffff", "\u212a", "\ue000"} {
+		for range 2 {
+			p.check(t, text)
+		}
+	}
+}
+
 func TestLiteralMeaning(t *testing.T) {
 	var all, latin [256]bool
 	for b := range 256 {
@@ -124,6 +140,18 @@ func TestBuildRefuses(t *testing.T) {
 	for _, o := range []Options{{MaxBytes: -1}, {MaxBytes: 100}, {MaxNewStatesPerScan: -1}, {MaxNewStatesPerScan: 10_001}, {MaxPatternSize: -1}} {
 		if _, err := b.Build(o); err == nil {
 			t.Errorf("%+v: no error", o)
+		}
+	}
+}
+
+// Which expressions Coraza takes for bytes.
+func TestMatchesBytes(t *testing.T) {
+	for expr, want := range map[string]bool{
+		`a`: false, `é`: false, `\xe9`: true, `\x{e9}`: true, `\x41`: false, `\xc3\xa9`: false, `\x{2019}`: false,
+		`[\x80-\xff]`: true, `\\xe9`: true, `\xe`: false, `a\x`: false, `\x{110000}`: false, `\xbc[^>]`: true, `\d\xff`: true,
+	} {
+		if got := matchesBytes("(?sm)" + expr); got != want {
+			t.Errorf("%s: %t, want %t", expr, got, want)
 		}
 	}
 }

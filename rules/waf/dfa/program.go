@@ -134,8 +134,10 @@ func compile(pat Pattern, id, limit int) (*compiled, bool, error) {
 		c.always = re.Op == syntax.OpEmptyMatch
 		c.runes = cutsAbove(c.prog)
 	case kindPhrases:
+		// Phrases only add up, and so few of their states are ever made.
+		limit *= 20
 		for _, s := range pat.phrases {
-			c.size += 2 * len(s)
+			c.size += len(s) + 1
 			c.always = c.always || s == ""
 		}
 	case kindAny:

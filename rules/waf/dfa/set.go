@@ -24,7 +24,8 @@ type Options struct {
 	// not there yet: new states, a transition counting as a quarter of one.
 	// 10,000 at most.
 	MaxNewStatesPerScan int
-	// MaxPatternSize bounds one pattern, in instructions. In a larger
+	// MaxPatternSize bounds one pattern, in instructions, and a twentieth of what
+	// a list of phrases may take, about one for each byte. In a larger
 	// expression, counts are relaxed (`x{1,500}` to `x+`), which makes it match
 	// more; if that does not help, it is reported for every value.
 	MaxPatternSize int
