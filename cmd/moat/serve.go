@@ -204,7 +204,7 @@ func reverseProxy(upstream string) (object, error) {
 	}
 	u, err := url.Parse(upstream)
 	if err != nil {
-		return nil, fmt.Errorf("--upstream: %w", err)
+		return nil, fmt.Errorf("--upstream %q is no URL: write http://host:port", upstream)
 	}
 	transport := object{"protocol": "http"}
 	port := "80"
@@ -216,7 +216,7 @@ func reverseProxy(upstream string) (object, error) {
 	case "h2c":
 		transport["versions"] = []string{"h2c", "2"}
 	default:
-		return nil, fmt.Errorf("--upstream %q: the scheme must be http, https or h2c", upstream)
+		return nil, fmt.Errorf("--upstream %q: write http://, https:// or h2c:// and the host", upstream)
 	}
 	switch {
 	case u.Hostname() == "":
@@ -232,6 +232,39 @@ func reverseProxy(upstream string) (object, error) {
 	handler["upstreams"] = []object{{"dial": net.JoinHostPort(u.Hostname(), port)}}
 	handler["transport"] = transport
 	return handler, nil
+}
+
+// free reports what stands in the way of listening on an address. Caddy shares its
+// ports (SO_REUSEPORT): a second moat would start beside the first and answer every
+// other connection by another policy.
+func free(addr string) error {
+	if addr == "" || addr == "off" || strings.HasPrefix(addr, "unix/") {
+		return nil
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s: %w", addr, cause(err))
+	}
+	return l.Close()
+}
+
+// cause returns the error of the system under one of package net.
+func cause(err error) error {
+	var failed *net.OpError
+	if errors.As(err, &failed) {
+		return failed.Err
+	}
+	return err
+}
+
+// plainly returns an error without the path that it took through Caddy.
+func plainly(err error) string {
+	text := err.Error()
+	const policyFault = "provision http.handlers.moat: moat: "
+	if _, fault, ok := strings.Cut(text, policyFault); ok {
+		return fault
+	}
+	return text
 }
 
 func serve(args []string, stdout, stderr io.Writer) int {
@@ -268,9 +301,16 @@ func serve(args []string, stdout, stderr io.Writer) int {
 		return exitFinding
 	}
 
+	for _, addr := range []string{o.listen, o.admin} {
+		if err := free(addr); err != nil {
+			fmt.Fprintln(stderr, "moat serve:", err)
+			return exitFinding
+		}
+	}
+
 	caddy.TrapSignals()
 	if err := caddy.Load(raw, true); err != nil {
-		fmt.Fprintln(stderr, "moat serve:", err)
+		fmt.Fprintln(stderr, "moat serve:", plainly(err))
 		return exitFinding
 	}
 	printBanner(stderr, o, ready)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -333,6 +334,53 @@ func TestProxyProtocol(t *testing.T) {
 	}
 	if got := ask("PROXY TCP4 192.0.2.67 127.0.0.1 4711 80\r\n"); got != "HTTP/1.1 200 OK" {
 		t.Errorf("another address behind the PROXY protocol: %q", got)
+	}
+}
+
+// refuseToStart runs "moat serve", which must end by itself, and returns what it
+// printed.
+func refuseToStart(t *testing.T, code int, args ...string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, self)
+	cmd.Args = append([]string{"moat", "serve"}, args...)
+	out, err := cmd.CombinedOutput()
+	if err == nil || cmd.ProcessState.ExitCode() != code {
+		t.Errorf("%v: exit code %d, want %d", args, cmd.ProcessState.ExitCode(), code)
+	}
+	return string(out)
+}
+
+func TestServeTellsWhyItDoesNotStart(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	running := startServe(t)
+	missing := filepath.Join(t.TempDir(), "missing.yaml")
+	for _, tt := range []struct {
+		code int
+		args []string
+		want string
+	}{
+		{exitFinding, []string{"--listen", taken.Addr().String(), "--admin", "off"}, "cannot listen on " + taken.Addr().String()},
+		{exitFinding, []string{"--listen", running.listen, "--admin", "off"}, "address already in use"},
+		{exitFinding, []string{"--listen", freeAddr(t), "--admin", running.admin}, "address already in use"},
+		{exitFinding, []string{"--listen", freeAddr(t), "--admin", "off", "--policy", missing}, "moat serve: " + missing + ": no such file"},
+		{exitUsage, []string{"--listen", "8080"}, "write host:port or :port"},
+		{exitUsage, []string{"--upstream", "127.0.0.1:9000"}, "write http://host:port"},
+		{exitUsage, []string{"--upstream", "localhost:9000"}, "write http://"},
+		{exitUsage, []string{"--upstream", "http://u:secret@h"}, "no credentials"},
+	} {
+		if out := refuseToStart(t, tt.code, tt.args...); !strings.Contains(out, tt.want) || strings.Contains(out, "secret") {
+			t.Errorf("%v: printed\n%s\nwant %q", tt.args, out, tt.want)
+		}
 	}
 }
 
