@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/lestrrat-go/jwx/v3/jwa"
@@ -30,6 +31,9 @@ type TokenConfig struct {
 	Audience string
 	// JWKS holds the public keys (RFC 7517 section 5).
 	JWKS File
+	// Keys gives the public keys in place of JWKS; its algorithms are those of
+	// this configuration.
+	Keys *RemoteKeys
 	// Algorithms are the signature algorithms that are taken; none takes
 	// DefaultAlgorithms. Symmetric ones and "none" are refused.
 	Algorithms []string
@@ -70,15 +74,33 @@ type tokens struct {
 	audience   string
 	skew       float64 // seconds
 	algorithms map[string]jwa.SignatureAlgorithm
-	keys       *keySet
+	source     keySource
 	revoked    map[string]struct{}
-	seen       *tokenMemory
+	memory     atomic.Pointer[keysMemory]
+}
+
+// keysMemory is what is remembered of tokens under one set of keys.
+type keysMemory struct {
+	keys *keySet
+	seen *tokenMemory
+}
+
+// under returns what is remembered under a set of keys: nothing, if it is new. A
+// token by a key that was withdrawn is forgotten with the key.
+func (v *tokens) under(keys *keySet) *keysMemory {
+	m := v.memory.Load()
+	if m != nil && m.keys == keys {
+		return m
+	}
+	fresh := &keysMemory{keys, newTokenMemory()}
+	v.memory.CompareAndSwap(m, fresh) // who was slower has one for once
+	return fresh
 }
 
 // newTokens reads the keys and the revoked tokens. The error joins every fault;
 // those in files are rules.Errors with file, line and column.
 func newTokens(method string, c TokenConfig) (*tokens, error) {
-	v := &tokens{method: method, issuer: c.Issuer, audience: c.Audience, seen: newTokenMemory()}
+	v := &tokens{method: method, issuer: c.Issuer, audience: c.Audience}
 	var errs []error
 	if c.Issuer == "" {
 		errs = append(errs, fmt.Errorf("%s: the issuer is empty: any issuer's tokens would be taken", method))
@@ -95,8 +117,14 @@ func newTokens(method string, c TokenConfig) (*tokens, error) {
 	var err error
 	if v.algorithms, err = allowedAlgorithms(method, c.Algorithms); err != nil {
 		errs = append(errs, err)
-	} else if v.keys, err = readKeys(c.JWKS, v.algorithms); err != nil {
-		errs = append(errs, err)
+	} else if c.Keys != nil {
+		v.source = c.Keys
+	} else {
+		keys, err := readKeys(c.JWKS, v.algorithms)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		v.source = fixedKeys{keys}
 	}
 	if v.revoked, err = readRevoked(c.Revoked); err != nil {
 		errs = append(errs, err)
@@ -145,11 +173,12 @@ func (v *tokens) verify(r *filter.Request, token string) (*filter.Identity, erro
 	if !ok {
 		return nil, errTokenSyntax
 	}
-	hash := v.seen.hash(token)
-	if who := v.seen.get(hash, token, r.Now); who != nil {
+	m := v.under(v.source.current())
+	hash := m.seen.hash(token)
+	if who := m.seen.get(hash, token, r.Now); who != nil {
 		return who, nil
 	}
-	if v.seen.failed(hash) {
+	if m.seen.failed(hash) {
 		return nil, errTokenSignature
 	}
 	if !isBase64URL(header) || !isBase64URL(payload) || !isBase64URL(signature) {
@@ -159,7 +188,13 @@ func (v *tokens) verify(r *filter.Request, token string) (*filter.Identity, erro
 	if err != nil {
 		return nil, err
 	}
-	candidates := v.keys.find(kid, alg)
+	candidates := m.keys.find(kid, alg)
+	if len(candidates) == 0 && kid != "" {
+		// What holds is remembered under the keys by which it was verified.
+		m = v.under(v.source.afresh(r.Context()))
+		hash = m.seen.hash(token)
+		candidates = m.keys.find(kid, alg)
+	}
 	if len(candidates) == 0 {
 		return nil, errTokenKey
 	}
@@ -191,11 +226,11 @@ func (v *tokens) verify(r *filter.Request, token string) (*filter.Identity, erro
 		}
 		who, err := v.identity(claims)
 		if err == nil {
-			v.seen.put(hash, token, who, r.Now, v.until(claims))
+			m.seen.put(hash, token, who, r.Now, v.until(claims))
 		}
 		return who, err
 	}
-	v.seen.fail(hash)
+	m.seen.fail(hash)
 	return nil, errTokenSignature
 }
 

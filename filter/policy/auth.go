@@ -132,7 +132,11 @@ func (l *loader) tokens(t Tokens) (auth.TokenConfig, bool) {
 		return config, false // the decoder has reported it
 	}
 	var ok bool
-	if config.JWKS, ok = l.authFile(t.JWKS); !ok {
+	if isURL(t.JWKS.Value) {
+		if config.Keys = l.remoteKeys(t.JWKS, config.Algorithms); config.Keys == nil {
+			return config, false
+		}
+	} else if config.JWKS, ok = l.authFile(t.JWKS); !ok {
 		return config, false
 	}
 	if t.Revoked.Set() {

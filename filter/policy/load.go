@@ -45,6 +45,7 @@ type Compiled struct {
 	lists     map[string]addrSet
 	sets      map[setKey]*list.Set
 	remotes   map[remoteKey]*remote
+	keys      map[keysKey]*issuerKeys
 	databases []*geo.Database
 	closers   []func()
 }
@@ -98,6 +99,7 @@ type loader struct {
 	named     map[string]addrSet
 	sets      map[setKey]*list.Set
 	remotes   map[remoteKey]*remote
+	keys      map[keysKey]*issuerKeys
 	databases []*geo.Database
 
 	ids      ids  // of rules and tiers
@@ -109,7 +111,7 @@ func load(ctx context.Context, o Options, s *state) (*Compiled, error) {
 	started := time.Now()
 	l := &loader{
 		ctx: ctx, options: o, state: s, dir: filepath.Dir(o.File),
-		policy: defaults(), content: sha256.New(), files: map[string]bool{}, ids: ids{}, sets: map[setKey]*list.Set{}, remotes: map[remoteKey]*remote{},
+		policy: defaults(), content: sha256.New(), files: map[string]bool{}, ids: ids{}, sets: map[setKey]*list.Set{}, remotes: map[remoteKey]*remote{}, keys: map[keysKey]*issuerKeys{},
 	}
 	pipeline := l.load()
 	if len(l.errs) > 0 {
@@ -135,6 +137,7 @@ func load(ctx context.Context, o Options, s *state) (*Compiled, error) {
 		lists:     l.named,
 		sets:      l.sets,
 		remotes:   l.remotes,
+		keys:      l.keys,
 		databases: l.databases,
 		closers:   l.closers,
 	}, nil

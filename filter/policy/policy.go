@@ -82,7 +82,7 @@ type AuthMethod struct {
 type Tokens struct {
 	Issuer     string                       `yaml:"issuer,required" doc:"the iss claim, exactly"`
 	Audience   string                       `yaml:"audience,required" doc:"one of the aud claims, exactly"`
-	JWKS       rules.Located[string]        `yaml:"jwks,required" doc:"file with the public keys (RFC 7517)"`
+	JWKS       rules.Located[string]        `yaml:"jwks,required" doc:"file or https URL with the public keys (RFC 7517)"`
 	Algorithms []rules.Located[string]      `yaml:"algorithms" doc:"signature algorithms that are taken; default: every asymmetric one"`
 	Revoked    rules.Located[string]        `yaml:"revoked" doc:"file with revoked tokens: a jti a line"`
 	Skew       rules.Located[time.Duration] `yaml:"skew" min:"0s" max:"10m" doc:"tolerance for clocks; default 1m"`

@@ -17,6 +17,7 @@ type state struct {
 	options Options
 	clients *ClientState
 	remote  remoteLists
+	keys    allKeys
 	watcher ban.Current // the rules of bans in force
 
 	mu        sync.Mutex
@@ -42,6 +43,7 @@ func newState(o Options) *state {
 
 func (s *state) close() {
 	s.remote.close()
+	s.keys.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closeBans()
@@ -72,6 +74,7 @@ func (s *state) keep(c *Compiled) {
 	}
 	s.sets = c.sets
 	s.remote.keep(c.remotes)
+	s.keys.keep(c.keys)
 	s.keepBans(c.bans)
 }
 
