@@ -20,6 +20,7 @@ type concealer struct {
 	before   http.Header // fields that the host had set before the upstream answered
 	wrote    bool        // the final status is out
 	replaced bool        // what the upstream still writes is dropped
+	dropped  http.Header // the fields of it
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -42,6 +43,15 @@ func (c *concealer) WriteHeader(status int) {
 	maps.Copy(header, c.before)
 	c.face.NotFound(c.ResponseWriter, c.request)
 	// Fields that the upstream sets from here on could only become trailers.
+	c.dropped = http.Header{}
+}
+
+// Header implements http.ResponseWriter.
+func (c *concealer) Header() http.Header {
+	if c.replaced {
+		return c.dropped
+	}
+	return c.ResponseWriter.Header()
 }
 
 // Write implements http.ResponseWriter.
