@@ -102,6 +102,10 @@ type Config struct {
 	// Oversize is what becomes of larger bodies.
 	Oversize Oversize
 
+	// Fast takes from each request the rules that provably cannot match before the
+	// engine evaluates the others; see package gate. It changes no decision.
+	Fast bool
+
 	// arguments is how many arguments are inspected, of the query and of the body
 	// each. Rule files set it with SecArgumentsLimit.
 	arguments int

@@ -10,6 +10,8 @@ import (
 const (
 	ownRuleMin      = 190000
 	ownRulePrepare  = 190000 // phase 2: one key for each value
+	ownRuleGate1    = 190001 // phase 1: rules that cannot match
+	ownRuleGate2    = 190002 // phase 2: the same
 	ownRuleSetup    = 190010 // phase 1: what crs-setup.conf would set
 	ownRuleTypes    = 190011 // phase 1: content types with a wildcard
 	ownRuleExpect   = 190012 // phase 1: Expect: 100-continue

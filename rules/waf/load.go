@@ -48,9 +48,12 @@ func New(c Config) (*Stage, error) {
 		errs = append(errs, compileUnits(plan, src)...)
 		return nil, tidy(errs)
 	}
-	l, err := engines.acquire(src.digest(plan), func(key digest) (*loaded, error) {
+	l, err := engines.acquire(src.digest(plan, c.Fast), func(key digest) (*loaded, error) {
 		if errs := compileUnits(plan, src); len(errs) > 0 {
 			return nil, errs
+		}
+		if c.Fast {
+			return loadFast(key, plan, src)
 		}
 		return load(key, plan, src)
 	})
@@ -296,14 +299,18 @@ func (s *source) open(file string, pos rules.Position, stack []string) []segment
 // digest identifies what is loaded by content.
 type digest [sha256.Size]byte
 
-// digest returns the identity of a plan: of every directive and every file.
-func (s *source) digest(plan []segment) digest {
+// digest returns the identity of a plan, of every directive and every file, and of
+// the way in which it is evaluated.
+func (s *source) digest(plan []segment, fast bool) digest {
 	h := sha256.New()
 	write := func(p string) {
 		var n [8]byte
 		binary.LittleEndian.PutUint64(n[:], uint64(len(p)))
 		h.Write(n[:])
 		h.Write([]byte(p))
+	}
+	if fast {
+		write("fast")
 	}
 	for i := range plan {
 		write(plan[i].file)
@@ -341,7 +348,7 @@ func load(key digest, plan []segment, src *source) (l *loaded, err error) {
 	// The engine remembers data files by their path for as long as any policy
 	// uses them. The digest in the path keeps an edited file from being taken for
 	// the old one.
-	root := &engineFS{prefix: "/" + hex.EncodeToString(key[:]), src: src, segments: map[string]string{}}
+	root := newEngineFS(key, src)
 	l = &loaded{key: key}
 	conf := experimental.WAFConfigWithRuleObserver(coraza.NewWAFConfig().WithRootFS(root), func(r types.RuleMetadata) {
 		if r.ID() != 0 {
@@ -367,6 +374,11 @@ type engineFS struct {
 	prefix   string
 	src      *source
 	segments map[string]string
+}
+
+// newEngineFS returns the file system of a plan.
+func newEngineFS(key digest, src *source) *engineFS {
+	return &engineFS{prefix: "/" + hex.EncodeToString(key[:]), src: src, segments: map[string]string{}}
 }
 
 // add gives a segment a path in the directory of its file and returns it.

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/moatwaf/moat/rules"
+	"github.com/moatwaf/moat/rules/waf/gate"
 )
 
 // The engine accepts much that it then does not do, or that is not the rule
@@ -56,19 +57,20 @@ var refusedOperators = map[string]refusal{
 }
 
 var refusedActions = map[string]refusal{
-	"initcol":      {"does nothing in this engine: there are no persistent collections", "count requests with a tier or a ban of the policy"},
-	"setsid":       {"does nothing in this engine: there are no persistent collections", "count requests with a tier or a ban of the policy"},
-	"setuid":       {"does nothing in this engine: there are no persistent collections", "count requests with a tier or a ban of the policy"},
-	"setrsc":       {"does nothing in this engine: there are no persistent collections", "count requests with a tier or a ban of the policy"},
-	"expirevar":    {"does nothing in this engine: there are no persistent collections", "count requests with a tier or a ban of the policy"},
-	"deprecatevar": {"does nothing in this engine: there are no persistent collections", "count requests with a tier or a ban of the policy"},
-	"exec":         {"does nothing in this engine", "read the audit lines of moat"},
-	"setenv":       {"would change the environment of the whole server", "use setvar"},
-	"proxy":        {"does nothing in this engine", "use deny"},
-	"pause":        {"does nothing in this engine", "use deny, or a tier of the policy"},
-	"append":       {"does nothing in this engine", ""},
-	"prepend":      {"does nothing in this engine", ""},
-	prepareAction:  {"is moat's own", ""},
+	"initcol":       {"does nothing in this engine: there are no persistent collections", "count requests with a tier or a ban of the policy"},
+	"setsid":        {"does nothing in this engine: there are no persistent collections", "count requests with a tier or a ban of the policy"},
+	"setuid":        {"does nothing in this engine: there are no persistent collections", "count requests with a tier or a ban of the policy"},
+	"setrsc":        {"does nothing in this engine: there are no persistent collections", "count requests with a tier or a ban of the policy"},
+	"expirevar":     {"does nothing in this engine: there are no persistent collections", "count requests with a tier or a ban of the policy"},
+	"deprecatevar":  {"does nothing in this engine: there are no persistent collections", "count requests with a tier or a ban of the policy"},
+	"exec":          {"does nothing in this engine", "read the audit lines of moat"},
+	"setenv":        {"would change the environment of the whole server", "use setvar"},
+	"proxy":         {"does nothing in this engine", "use deny"},
+	"pause":         {"does nothing in this engine", "use deny, or a tier of the policy"},
+	"append":        {"does nothing in this engine", ""},
+	"prepend":       {"does nothing in this engine", ""},
+	prepareAction:   {"is moat's own", ""},
+	gate.ActionName: {"is moat's own", ""},
 }
 
 var refusedControls = map[string]refusal{

@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"github.com/corazawaf/coraza/v3"
+
+	"github.com/moatwaf/moat/rules/waf/gate"
 )
 
 // loaded is an engine with its rules. It is immutable, and shared by the stages
@@ -13,6 +15,8 @@ type loaded struct {
 	key   digest
 	waf   coraza.WAF
 	rules int
+	gate  *gate.Gate // nil without Config.Fast
+	off   string     // why the gate takes nothing away
 }
 
 // registry holds the engines in use, by content. An engine takes tens of
