@@ -107,7 +107,7 @@ func (r *Request) fill(src io.Reader, limit int64) (b []byte, err error) {
 // bytes, so that many clients who send large bodies at a time cannot take all of
 // its memory. A policy that reads longer bodies than a quarter of it raises it to
 // four of them. Change it before the first request only.
-var BodyMemory int64 = 256 << 20
+var BodyMemory int64 = 128 << 20
 
 // mostBody bounds the limit of ReadBody, in bytes, so that sums with it stay
 // numbers.
