@@ -137,11 +137,11 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = enc.Encode(v) // the client has gone if this fails
 }
 
-// Running returns the running policies, in no order.
+// Running returns the policies that a configuration uses, in no order.
 func Running() []*policy.Runtime {
 	var all []*policy.Runtime
 	runtimes.Range(func(_, value any) bool {
-		if r, ok := value.(*running); ok {
+		if r, ok := value.(*running); ok && r.hosts.current() != nil {
 			all = append(all, r.Runtime)
 		}
 		return true

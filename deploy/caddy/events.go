@@ -1,7 +1,6 @@
 package moatcaddy
 
 import (
-	"fmt"
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
@@ -45,16 +44,18 @@ type emitter struct {
 	logger *zap.Logger
 }
 
-func newEmitter(ctx caddy.Context) (*emitter, error) {
-	app, err := ctx.App("events")
+// newEmitter returns the emitter of the handler being provisioned; nil where there
+// is no events app, as outside of the http app, which brings one.
+func newEmitter(ctx caddy.Context) *emitter {
+	app, err := ctx.AppIfConfigured("events")
 	if err != nil {
-		return nil, fmt.Errorf("the events app: %w", err)
+		return nil
 	}
 	events, ok := app.(*caddyevents.App)
 	if !ok {
-		return nil, fmt.Errorf("the events app is a %T", app)
+		return nil
 	}
-	return &emitter{ctx: ctx, app: events, logger: ctx.Logger()}, nil
+	return &emitter{ctx: ctx, app: events, logger: ctx.Logger()}
 }
 
 // refused emits the event of a refusal, if anybody listens and there were not too

@@ -17,6 +17,11 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 )
 
+func TestMain(m *testing.M) {
+	drain = 50 * time.Millisecond
+	os.Exit(m.Run())
+}
+
 // server is a Caddy that runs in the test's process, on loopback.
 type server struct {
 	addr   string // of its sites
@@ -180,7 +185,7 @@ const policyHead = "version: 1\naudit: {file: \"off\"}\n"
 const noWAF = "waf: {mode: \"off\"}\n"
 
 // writePolicy writes a policy into a directory of its own and returns its path.
-func writePolicy(t *testing.T, content string) string {
+func writePolicy(t testing.TB, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "policy.yaml")
 	rewrite(t, path, content)
@@ -188,7 +193,7 @@ func writePolicy(t *testing.T, content string) string {
 }
 
 // rewrite puts new content in place of a file, in one step.
-func rewrite(t *testing.T, path, content string) {
+func rewrite(t testing.TB, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", []byte(policyHead+content), 0o600); err != nil {
 		t.Fatal(err)

@@ -2,10 +2,12 @@ package moatcaddy
 
 import (
 	"net/http"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/moatwaf/moat/filter/audit"
 	"github.com/moatwaf/moat/filter/metrics"
 	"github.com/moatwaf/moat/filter/policy"
 )
@@ -46,16 +48,44 @@ func newCounters() *metrics.Metrics {
 		}
 		return all
 	})
-	m.SetAudit(func() (sum metrics.Audit) {
-		for _, rt := range Running() {
-			s := rt.AuditStats()
-			sum.Written += s.Written
-			sum.Dropped += s.Dropped
-			sum.WriteErrors += s.WriteErrors
-		}
+	m.SetAudit(func() metrics.Audit {
+		sum := past.audit()
+		runtimes.Range(func(_, value any) bool {
+			if r, ok := value.(*running); ok {
+				addAudit(&sum, r.AuditStats())
+			}
+			return true
+		})
 		return sum
 	})
 	return m
+}
+
+// past is what the audit logs of policies that are gone have counted: a counter does
+// not go back.
+var past totals
+
+type totals struct {
+	mu  sync.Mutex
+	sum metrics.Audit
+}
+
+func (t *totals) add(s audit.Stats) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	addAudit(&t.sum, s)
+}
+
+func (t *totals) audit() metrics.Audit {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.sum
+}
+
+func addAudit(sum *metrics.Audit, s audit.Stats) {
+	sum.Written += s.Written
+	sum.Dropped += s.Dropped
+	sum.WriteErrors += s.WriteErrors
 }
 
 // metricsHandler serves what a registry gathers, in the Prometheus text format.

@@ -129,9 +129,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.identity, err = compileIdentityHeaders(h.IdentityHeaders); err != nil {
 		return fmt.Errorf("moat: %w", err)
 	}
-	if h.events, err = newEmitter(ctx); err != nil {
-		return fmt.Errorf("moat: %w", err)
-	}
+	h.events = newEmitter(ctx)
 	if err := counters.Register(ctx.GetMetricsRegistry()); err != nil {
 		return fmt.Errorf("moat: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"golang.org/x/time/rate"
 )
 
 const limited = noWAF + "tiers: [{id: slow, match: {path: /slow}, key: ip, rate: 1/h, burst: 1}]\n"
@@ -76,20 +79,29 @@ func TestCaddyReload(t *testing.T) {
 
 // TestEverythingIsGivenBack holds that nothing runs on without a configuration.
 func TestEverythingIsGivenBack(t *testing.T) {
+	eventually(t, "the end of what other tests have left", func() bool { return poolSize() == 0 })
 	policy := writePolicy(t, limited)
 	s := startCaddy(t, site(0, "moat "+policy))
 	for i, config := range []string{"moat " + policy, "moat " + policy + " {\nparanoia 2\n}", "moat " + writePolicy(t, limited)} {
 		if err := s.load(t, site(i+1, config)); err != nil {
 			t.Fatal(err)
 		}
-		// Caddy cleans the old configuration up when its last request is done.
-		eventually(t, "one policy", func() bool { return len(Running()) == 1 })
+		eventually(t, "one policy", func() bool { return len(Running()) == 1 && poolSize() == 1 })
 	}
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "no policy", func() bool { return len(Running()) == 0 })
-	clientStates.Range(func(key, _ any) bool { t.Errorf("state of %v is kept", key); return true })
+	eventually(t, "no policy, and nothing known of clients", func() bool {
+		states := 0
+		clientStates.Range(func(_, _ any) bool { states++; return true })
+		return len(Running()) == 0 && poolSize() == 0 && states == 0
+	})
+}
+
+// poolSize returns the number of runtimes, those that drain included.
+func poolSize() (n int) {
+	runtimes.Range(func(_, _ any) bool { n++; return true })
+	return n
 }
 
 // counterValue reads a series from Caddy's own metrics; 0 if it is not there.
@@ -248,6 +260,27 @@ func (eventHandler) Handle(_ context.Context, e caddy.Event) error {
 	return nil
 }
 
+// TestCleanedUpWhileRequestsRun holds that a configuration which Caddy has cleaned
+// up goes on deciding: Caddy does not wait for its requests.
+func TestCleanedUpWhileRequestsRun(t *testing.T) {
+	defer func(before time.Duration) { drain = before }(drain)
+	drain = time.Second
+	policy := writePolicy(t, noWAF+"rules: [{id: x, match: {path: /x}, action: block}]\n")
+	h := provisioned(t, policy)
+	if err := h.Cleanup(); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]int{"/": 200, "/x": 403} {
+		hr := httptest.NewRequest("GET", path, nil)
+		w := httptest.NewRecorder()
+		err := h.ServeHTTP(w, caddyhttp.PrepareRequest(hr, caddy.NewReplacer(), w, new(caddyhttp.Server)), end)
+		if err != nil || w.Code != want {
+			t.Errorf("%s: %d, %v, want %d", path, w.Code, err, want)
+		}
+	}
+	h.release = nil // done
+}
+
 // listen has events of this test kept.
 func listen(t *testing.T) *listener {
 	l := &listener{events: make(chan caddy.Event, 1000)}
@@ -279,9 +312,7 @@ func (l *listener) next(t *testing.T, name string) map[string]any {
 // TestRefusalEvents holds that refusals are told, without what the client wrote,
 // and that a flood of them is not.
 func TestRefusalEvents(t *testing.T) {
-	eventBounds.refusals.SetBurst(0)
-	eventBounds.refusals.SetBurst(refusalsBurst)
-	time.Sleep(refusalsBurst * time.Second / refusalsPerSecond) // the limiter is the process's
+	eventBounds.refusals = rate.NewLimiter(refusalsPerSecond, refusalsBurst) // other tests have used the process's
 	events := listen(t)
 	s := startCaddy(t, strings.Replace(site(0, "moat "+writePolicy(t, noWAF+"rules: [{id: x, match: {path: /x/*}, action: block}]\n")),
 		"GLOBAL", "GLOBAL\nevents {\non moat_refused moat_test\n}", 1))

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"github.com/moatwaf/moat/filter/policy"
 )
@@ -43,7 +45,28 @@ type running struct {
 // Destruct implements caddy.Destructor.
 func (r *running) Destruct() error {
 	r.cancel()
-	return errors.Join(r.Close(), r.release())
+	err := errors.Join(r.Close(), r.release())
+	past.add(r.AuditStats())
+	return err
+}
+
+// drain is how long a runtime goes on for a configuration that is gone. Caddy cleans
+// a configuration up while requests of it are under way, and HTTP/2 clients may send
+// a few more before they take note. They are decided by the policy, as ever.
+var drain = time.Minute
+
+// giveBack gives a runtime back, now if the process ends, else when it is drained.
+func giveBack(key runtimeKey) error {
+	if caddy.Exiting() {
+		_, err := runtimes.Delete(key)
+		return err
+	}
+	time.AfterFunc(drain, func() {
+		if _, err := runtimes.Delete(key); err != nil {
+			caddy.Log().Named("http.handlers.moat").Error("closing a policy", zap.String("file", key.file), zap.Error(err))
+		}
+	})
+	return nil
 }
 
 // lookAgain reloads the policy, once for each configuration of Caddy however many
@@ -110,8 +133,7 @@ func acquire(ctx caddy.Context, file string, overrides policy.Overrides, events 
 	r := value.(*running)
 	release := func() error {
 		r.hosts.remove(host)
-		_, err := runtimes.Delete(key)
-		return err
+		return giveBack(key)
 	}
 	if loaded {
 		// Caddy was reloaded, or has another site with this policy. The policy
