@@ -29,7 +29,7 @@ type Policy struct {
 
 // ClientIP says how the client's address is found.
 type ClientIP struct {
-	TrustedProxies []rules.Located[string] `yaml:"trusted_proxies" doc:"addresses and prefixes whose forwarding header is believed"`
+	TrustedProxies []rules.Located[string] `yaml:"trusted_proxies" doc:"addresses and prefixes whose forwarding header is believed; unix for whoever connects over a Unix socket"`
 	Header         rules.Located[string]   `yaml:"header" doc:"X-Forwarded-For (default), Forwarded, or a header that holds one address"`
 }
 
