@@ -31,6 +31,7 @@ type identityOf struct {
 	rate   Rate
 	burst  int
 	memory int64
+	shared bool // slots are the same in every process
 }
 
 // NewState returns a State without tables.

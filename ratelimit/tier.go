@@ -74,6 +74,9 @@ type Options struct {
 	Memory int64
 	// Full is what becomes of new clients while a table is full.
 	Full Full
+	// Shared counts rates together with other nodes; nil counts on this node
+	// alone. Requests under way are counted on each node.
+	Shared *Shared
 }
 
 // Stage is the tiers of a policy, or those of them that run at one place of the
@@ -82,12 +85,14 @@ type Stage struct {
 	tiers []compiled
 	state *State
 	full  Full
+	share *Shared
 }
 
 // compiled is a tier with its table.
 type compiled struct {
 	Tier
 	table  *table        // nil without a Rate
+	near   *near         // what is known of the shared buckets; nil if they are not shared
 	places *inflight     // nil without Concurrent
 	cost   int64         // time in which the tokens of a request come back
 	window time.Duration // time in which an empty bucket is filled
@@ -124,18 +129,23 @@ func New(tiers []Tier, state *State, o Options) (*Stage, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	s := &Stage{state: state, full: o.Full, tiers: make([]compiled, len(tiers))}
+	s := &Stage{state: state, full: o.Full, share: o.Shared, tiers: make([]compiled, len(tiers))}
 	for i, t := range tiers {
 		t.Cost = max(t.Cost, 1)
 		t.CostByStatus = maps.Clone(t.CostByStatus)
+		t.Key.shared = o.Shared != nil
 		c := compiled{Tier: t}
 		if t.Rate != (Rate{}) {
-			c.table = state.table(identityOf{t.ID, t.Key.String(), t.Rate, t.Burst, o.Memory})
+			id := identityOf{t.ID, t.Key.String(), t.Rate, t.Burst, o.Memory, t.Key.shared}
+			c.table = state.table(id)
+			if o.Shared != nil {
+				c.near = o.Shared.near(id)
+			}
 			c.cost = int64(t.Cost) * int64(t.Rate.interval())
 			c.window = t.Rate.interval() * time.Duration(t.Burst)
 		}
 		if t.Concurrent > 0 {
-			c.places = state.places(identityOf{id: t.ID, key: t.Key.String(), memory: o.Memory})
+			c.places = state.places(identityOf{id: t.ID, key: t.Key.String(), memory: o.Memory, shared: t.Key.shared})
 		}
 		s.tiers[i] = c
 	}
@@ -357,6 +367,16 @@ func (s *Stage) take(t *compiled, r *filter.Request, key slot, now int64) answer
 	if a = t.table.spend(key, now, t.cost); !a.ok {
 		return a
 	}
+	if t.near != nil {
+		// The node's own table alone grants no more than the limit. What the
+		// other nodes grant can only make it less.
+		shared := s.share.spend(t.near, key, now, t.cost)
+		if !shared.ok {
+			t.giveBack(key, a.at)
+			return shared
+		}
+		a.used = max(a.used, shared.used)
+	}
 	if len(t.CostByStatus) > 0 {
 		r.Defer(t, filter.Token{Hi: key.hi, Lo: key.lo})
 		r.AwaitStatus()
@@ -377,8 +397,14 @@ func (t *compiled) Finish(k filter.Token, status int) {
 	if !ok {
 		cost = t.CostByStatus[status/100]
 	}
-	if extra := cost - t.Cost; extra > 0 {
-		t.table.charge(slot{k.Hi, k.Lo}, int64(extra)*t.table.interval)
+	extra := int64(cost-t.Cost) * int64(t.Rate.interval())
+	if extra <= 0 {
+		return
+	}
+	key := slot{k.Hi, k.Lo}
+	t.table.charge(key, extra)
+	if t.near != nil {
+		t.near.charge(key, extra)
 	}
 }
 

@@ -1,0 +1,14 @@
+// Package redis is a ratelimit.Store in Redis or Valkey, and the exchange of bans
+// through the same server.
+//
+//	tiers: one script a question -> GET, arithmetic, SET with expiry
+//	bans:  a hash of all of them, and a channel on which changes are told
+//
+// Requests of many goroutines go out as one pipeline. The server may be a single one,
+// behind TLS, with an ACL user, watched by Sentinels, or a Cluster. While it is
+// away, every call fails at once or by its deadline, and the connection is made anew in
+// the background.
+//
+// An ACL user needs: ~moat:* &moat:* +evalsha +eval +script|load +get +set +time +hget +hset
+// +hdel +hgetall +publish +subscribe +ping +hello +client and, in a Cluster, +cluster.
+package redis
