@@ -71,16 +71,6 @@ type node struct {
 	share *Shared
 }
 
-func newNode(t testing.TB, store Store, r Rate, burst int) node {
-	share := NewShared(store, 0)
-	t.Cleanup(share.Close)
-	s, err := New([]Tier{{ID: "all", Key: mustKey(t, "ip"), Rate: r, Burst: burst}}, nil, Options{Shared: share})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return node{s, share}
-}
-
 // ask makes a request now.
 func (n node) ask(t testing.TB, client string) bool {
 	r := request("/", client, 0)

@@ -69,6 +69,7 @@ func Check(ctx context.Context, o Options) (Summary, error) {
 		o.CacheDir = defaultCacheDir()
 	}
 	s := newState(o)
+	s.checking = true
 	defer s.close()
 	c, err := load(ctx, o, s)
 	if err != nil {

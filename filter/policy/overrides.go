@@ -76,6 +76,8 @@ type ClientState struct {
 	tiers *ratelimit.State
 	bans  *ban.Table
 	users atomic.Int64 // runtimes
+
+	stores stores
 }
 
 // NewClientState returns a ClientState that knows nobody.

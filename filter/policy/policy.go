@@ -19,6 +19,7 @@ type Policy struct {
 	TierTable TierTable            `yaml:"tier_table" doc:"the table that holds the state of the tiers' clients"`
 	Bans      []Ban                `yaml:"bans" doc:"addresses are banned for what they did"`
 	BanTable  BanTable             `yaml:"ban_table" doc:"where bans are kept"`
+	Store     *Store               `yaml:"store" doc:"a Redis or Valkey in which nodes count clients and keep bans together; left out: this node alone"`
 	WAF       WAF                  `yaml:"waf" doc:"payload rules"`
 	Auth      *rules.Located[Auth] `yaml:"auth" doc:"who may see what; left out: nobody is asked"`
 	CORS      *rules.Located[CORS] `yaml:"cors" doc:"scripts of other origins; left out: preflights pass on to the upstream"`

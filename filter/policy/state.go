@@ -24,6 +24,8 @@ type state struct {
 	databases map[string]*geo.Database // by the digest of the file
 	sets      map[setKey]*list.Set
 	usesBans  bool
+
+	checking bool // nothing is put in force: no connections
 }
 
 // setKey is the identity of a parsed list.

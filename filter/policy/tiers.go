@@ -52,17 +52,18 @@ func (l *loader) tierStages(env *conditions) (byAddress, byIdentity filter.Stage
 		}
 	}
 	l.summary.Tiers = len(l.policy.Tiers)
+	share := l.sharedStore()
 	if len(l.errs) > 0 {
 		return nil, nil
 	}
-	return l.tierStage(before), l.tierStage(after)
+	return l.tierStage(before, share), l.tierStage(after, share)
 }
 
-func (l *loader) tierStage(tiers []ratelimit.Tier) filter.Stage {
+func (l *loader) tierStage(tiers []ratelimit.Tier, share *ratelimit.Shared) filter.Stage {
 	if len(tiers) == 0 {
 		return nil
 	}
-	options := ratelimit.Options{Memory: int64(l.policy.TierTable.Memory)}
+	options := ratelimit.Options{Memory: int64(l.policy.TierTable.Memory), Shared: share}
 	if l.policy.TierTable.Full == "pass" {
 		options.Full = ratelimit.FullPass
 	}
