@@ -45,6 +45,9 @@ func baseURL(addr string) string {
 func printBanner(w io.Writer, o serveOptions, ready *readyFiles) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nmoat listens on   %s\n", o.listen)
+	if o.admin != "" && o.admin != "off" && !strings.HasPrefix(o.admin, "unix/") && !isLoopback(o.admin) {
+		fmt.Fprintf(&b, "WARNING           whoever reaches %s may read the state of moat and reload it\n", o.admin)
+	}
 	if o.upstream == "" {
 		fmt.Fprintf(&b, "upstream          built in: /  /private/  /login  /echo\n")
 	} else {
