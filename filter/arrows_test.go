@@ -28,6 +28,7 @@ var rooms = []struct {
 	{dir: "filter/respond", std: true, imports: []string{"filter"}},
 	{dir: "filter/cors", std: true},
 	{dir: "filter/front", std: true, imports: []string{"filter", "filter/auth", "filter/cors", "filter/respond"}},
+	{dir: "filter/profile", imports: []string{"filter", "filter/respond", "rules"}},
 	{dir: "filter/filtertest", std: true, imports: []string{"filter"}},
 	{dir: "filter/audit", imports: []string{"filter"}},
 	{dir: "filter/ban", imports: []string{"filter"}},

@@ -16,13 +16,19 @@ import (
 // profile and changes nothing on the way to the upstream.
 type Config struct {
 	// Responder writes refusals; nil takes the default profile.
-	Responder *respond.Responder
+	Responder Responder
 	// CORS answers preflights and lets scripts read answers; nil leaves both
 	// to the upstream.
 	CORS *cors.Policy
 	// Identity tells the upstream who the caller is; nil tells it nothing and
 	// takes nothing away.
 	Identity *auth.IdentityHeaders
+}
+
+// Responder writes answers: a respond.Responder or a profile.Profile.
+type Responder interface {
+	Write(w http.ResponseWriter, r *http.Request, d filter.Decision)
+	NotFound(w http.ResponseWriter, r *http.Request)
 }
 
 // Front implements filter.Front.

@@ -141,7 +141,8 @@ type CORS struct {
 
 // Responses shapes refusals.
 type Responses struct {
-	Profile string `yaml:"profile" enum:"default" doc:"the shape of refusals"`
+	Profile rules.Located[string] `yaml:"profile" doc:"whose shape refusals have: default, github, stripe, s3, express, cloudflare, aws-waf, or a file that ends in .yaml"`
+	Strict  bool                  `yaml:"strict" doc:"401 and challenges stand even where the profile leaves them out"`
 }
 
 // Audit says where refusals are reported.
@@ -164,7 +165,7 @@ func defaults() Policy {
 			Oversize:  "block",
 			Engine:    "fast",
 		},
-		Responses: Responses{Profile: "default"},
+		Responses: Responses{Profile: rules.Located[string]{Value: "default"}},
 		OnError:   "block",
 		Audit:     Audit{File: rules.Located[string]{Value: "stdout"}},
 	}

@@ -6,10 +6,10 @@ import (
 	"github.com/moatwaf/moat/filter"
 )
 
-// redirect sends a browser that wants HTML to the login of the refusal d, and
-// reports whether it did. API clients are asked with 401. After a form was sent
+// Login sends a browser that wants HTML to the login of the refusal d, and reports
+// whether it did. API clients are asked with 401. After a form was sent
 // the browser comes with GET (303): what it sent is lost, and not sent to the login.
-func redirect(w http.ResponseWriter, r *http.Request, d filter.Decision) bool {
+func Login(w http.ResponseWriter, r *http.Request, d filter.Decision) bool {
 	if d.Verdict != filter.Challenge || d.Login == "" || statusOf(d) != http.StatusUnauthorized || Negotiate(r.Header["Accept"]) != HTML {
 		return false
 	}
@@ -19,7 +19,7 @@ func redirect(w http.ResponseWriter, r *http.Request, d filter.Decision) bool {
 	}
 	h := w.Header()
 	setHeader(h, nil)
-	addVary(h)
+	AddVary(h)
 	h.Del("Content-Type")
 	h.Set("Location", d.Login)
 	h.Set("Content-Length", "0")

@@ -105,7 +105,7 @@ func (p *Responder) Write(w http.ResponseWriter, r *http.Request, d filter.Decis
 		p.NotFound(w, r)
 		return
 	}
-	if redirect(w, r, d) {
+	if Login(w, r, d) {
 		return
 	}
 	bodies := p.bodies
@@ -176,7 +176,7 @@ func (p *Responder) write(w http.ResponseWriter, r *http.Request, status int, bo
 	body := bodies[status][format]
 
 	h := w.Header()
-	addVary(h)
+	AddVary(h)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Type", format.MediaType())
 	h.Set("Content-Length", strconv.Itoa(len(body)))
@@ -186,8 +186,8 @@ func (p *Responder) write(w http.ResponseWriter, r *http.Request, status int, bo
 	}
 }
 
-// addVary adds Accept to Vary, beside what an outer layer varies by.
-func addVary(h http.Header) {
+// AddVary adds Accept to Vary, beside what an outer layer varies by.
+func AddVary(h http.Header) {
 	for _, line := range h["Vary"] {
 		for name := range strings.SplitSeq(line, ",") {
 			if name = strings.TrimSpace(name); name == "*" || strings.EqualFold(name, "Accept") {

@@ -212,7 +212,7 @@ func TestVaryJoinsWhatIsThere(t *testing.T) {
 		if tt.before != nil {
 			h["Vary"] = tt.before
 		}
-		if addVary(h); !slices.Equal(h["Vary"], tt.want) {
+		if AddVary(h); !slices.Equal(h["Vary"], tt.want) {
 			t.Errorf("%q: got %q, want %q", tt.before, h["Vary"], tt.want)
 		}
 	}
