@@ -87,6 +87,9 @@ const (
 // time adds one request to that, and while the store is away each node grants by
 // itself burst + rate × time. In no case does a node grant more than that.
 //
+// Tokens that the store has granted to a request which a later tier refuses are not
+// given back there: they come back at the rate.
+//
 // All methods are safe for concurrent use.
 type Shared struct {
 	store  Store
