@@ -413,6 +413,17 @@ func TestApply(t *testing.T) {
 	if len(table.List()) != 0 {
 		t.Error("the lift did nothing")
 	}
+	// News of the lifted ban that comes late bans nobody again; a new ban does.
+	late := remote(time.Hour)
+	table.Apply(late)
+	if len(table.List()) != 0 {
+		t.Error("late news of a ban undid its lift")
+	}
+	c.add(time.Second)
+	table.Apply(remote(time.Hour))
+	if len(table.List()) != 1 {
+		t.Error("a new ban is not taken over")
+	}
 	if len(told) != 1 || told[0].Rule != Manual {
 		t.Errorf("told the others %+v, want the manual ban alone", told)
 	}

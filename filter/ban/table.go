@@ -75,7 +75,11 @@ type Table struct {
 	counters counters
 	publish  func(Change)
 	file     *file
+	lifted   map[netip.Prefix]Ban // the last ban of a prefix that was lifted, until its end
 }
+
+// maxLifted bounds the lifts that are remembered.
+const maxLifted = 10_000
 
 // NewTable returns a Table without bans. now is the clock of what happens outside
 // of requests, nil for time.Now; logger takes faults of the file, nil for
@@ -87,7 +91,7 @@ func NewTable(now func() time.Time, logger *slog.Logger) *Table {
 	if logger == nil {
 		logger = slog.Default()
 	}
-	t := &Table{now: now, log: logger, entries: map[netip.Prefix]*entry{}, max: DefaultMax}
+	t := &Table{now: now, log: logger, entries: map[netip.Prefix]*entry{}, lifted: map[netip.Prefix]Ban{}, max: DefaultMax}
 	t.current.Store(new(bart.Table[*entry]))
 	return t
 }
@@ -202,6 +206,7 @@ func (t *Table) Lift(prefix netip.Prefix) []Ban {
 			lifted = append(lifted, e.Ban)
 		}
 		t.remove(e)
+		t.noteLift(e.Ban)
 		t.tell(Change{Lift: true, Ban: e.Ban})
 	}
 	return lifted
@@ -232,15 +237,34 @@ func (t *Table) Apply(c Change) {
 	case c.Lift:
 		// A lift is of the ban that the other node knew: one that was made
 		// since stays.
+		t.noteLift(c.Ban)
 		if e != nil && !e.Since.After(c.Since) {
 			t.remove(e)
 			t.write(c)
 		}
+	case !t.lifted[prefix].Since.Before(c.Since):
+		// News that is older than a lift: it came by a slower way.
 	case !c.Until.After(now) || c.Until.Sub(now) > MaxFor || e != nil && !e.Until.Before(c.Until):
 	default:
 		t.put(c.Ban)
 		t.write(c)
 	}
+}
+
+// noteLift remembers that a ban was lifted; t.mu is held.
+func (t *Table) noteLift(b Ban) {
+	if t.lifted[b.Prefix].Since.After(b.Since) {
+		return
+	}
+	if len(t.lifted) >= maxLifted {
+		now := t.now()
+		for prefix, old := range t.lifted { // any, if none is over
+			if delete(t.lifted, prefix); !old.Until.After(now) || len(t.lifted) < maxLifted {
+				break
+			}
+		}
+	}
+	t.lifted[b.Prefix] = b
 }
 
 // SetPublish sets what is told of every change that is made here, but not of those
