@@ -23,7 +23,7 @@ func (l *loader) authStages(env *conditions) (who, may filter.Stage, conceals bo
 		config.Realm = a.Realm.Value
 	}
 	if len(a.Methods) == 0 {
-		l.errs = append(l.errs, section.Errorf("write bearer, basic, api_key or session", "auth.methods is empty: nobody could prove who they are"))
+		l.errs = append(l.errs, section.Errorf("write bearer, basic, api_key, session or introspection", "auth.methods is empty: nobody could prove who they are"))
 	}
 	var names []string
 	for _, m := range a.Methods {
@@ -54,7 +54,7 @@ func (l *loader) authStages(env *conditions) (who, may filter.Stage, conceals bo
 // authMethod compiles one item of auth.methods. It returns the method's name even
 // if there was a fault in it, and nil then.
 func (l *loader) authMethod(at rules.Located[AuthMethod]) (auth.Method, string) {
-	const kinds = "write bearer, basic, api_key or session"
+	const kinds = "write bearer, basic, api_key, session or introspection"
 	var name string
 	var compile func() auth.Method
 	written := 0
@@ -71,6 +71,7 @@ func (l *loader) authMethod(at rules.Located[AuthMethod]) (auth.Method, string) 
 	add(m.Basic != nil, "basic", func() auth.Method { return l.basic(m.Basic.Value) })
 	add(m.APIKey != nil, "api_key", func() auth.Method { return l.apiKey(m.APIKey.Value) })
 	add(m.Session != nil, "session", func() auth.Method { return l.session(m.Session.Value) })
+	add(m.Introspection != nil, "introspection", func() auth.Method { return l.introspection(m.Introspection.Value) })
 	switch written {
 	case 0:
 		l.errs = append(l.errs, at.Errorf(kinds, "the item names no method"))
@@ -161,6 +162,38 @@ func (l *loader) tokenFaults(t Tokens, err error) {
 func (l *loader) authFile(at rules.Located[string]) (auth.File, bool) {
 	data, ok := l.file(at)
 	return auth.File{Name: l.path(at.Value), Data: data}, ok
+}
+
+func (l *loader) introspection(i Introspection) auth.Method {
+	if !i.SecretFile.Set() || !i.URL.Set() {
+		return nil
+	}
+	secret, ok := l.file(i.SecretFile)
+	if !ok {
+		return nil
+	}
+	// Both take the same field: what stands first must know which tokens to leave.
+	bearer, self := -1, -1
+	for n, m := range l.policy.Auth.Value.Methods {
+		switch {
+		case m.Value.Bearer != nil:
+			bearer = n
+		case m.Value.Introspection != nil:
+			self = n
+		}
+	}
+	if bearer >= 0 && bearer < self {
+		l.errs = append(l.errs, i.URL.Errorf("write introspection in front of bearer: it leaves JWTs to it", "the bearer method takes every token before"))
+		return nil
+	}
+	method, err := auth.NewIntrospection(auth.IntrospectionConfig{
+		URL: i.URL.Value, ClientID: i.ClientID, ClientSecret: strings.TrimSpace(string(secret)), Audience: i.Audience, Cache: i.Cache,
+	}, bearer >= 0)
+	if err != nil {
+		l.add(i.URL.Pos, i.URL.Path, err)
+		return nil
+	}
+	return method
 }
 
 func (l *loader) apiKey(k APIKey) auth.Method {

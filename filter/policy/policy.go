@@ -73,10 +73,11 @@ type Auth struct {
 
 // AuthMethod is one way to prove who one is. Exactly one field is set.
 type AuthMethod struct {
-	Bearer  *rules.Located[Bearer]  `yaml:"bearer" doc:"JWT in Authorization: Bearer (RFC 6750)"`
-	Basic   *rules.Located[Basic]   `yaml:"basic" doc:"user and password in Authorization: Basic (RFC 7617)"`
-	APIKey  *rules.Located[APIKey]  `yaml:"api_key" doc:"a key in a header field or the query"`
-	Session *rules.Located[Session] `yaml:"session" doc:"JWT in a cookie"`
+	Bearer        *rules.Located[Bearer]        `yaml:"bearer" doc:"JWT in Authorization: Bearer (RFC 6750)"`
+	Basic         *rules.Located[Basic]         `yaml:"basic" doc:"user and password in Authorization: Basic (RFC 7617)"`
+	APIKey        *rules.Located[APIKey]        `yaml:"api_key" doc:"a key in a header field or the query"`
+	Session       *rules.Located[Session]       `yaml:"session" doc:"JWT in a cookie"`
+	Introspection *rules.Located[Introspection] `yaml:"introspection" doc:"tokens in Authorization: Bearer that only their issuer can read (RFC 7662)"`
 }
 
 // Tokens says what signed tokens are held against.
@@ -99,6 +100,15 @@ type Bearer struct {
 type Session struct {
 	Cookie rules.Located[string] `yaml:"cookie,required" doc:"name of the cookie"`
 	Tokens
+}
+
+// Introspection configures tokens that the issuer is asked about.
+type Introspection struct {
+	URL        rules.Located[string] `yaml:"url,required" doc:"https URL of the endpoint"`
+	ClientID   string                `yaml:"client_id,required" doc:"the filter's own name there"`
+	SecretFile rules.Located[string] `yaml:"secret_file,required" doc:"file with the filter's own secret there"`
+	Audience   string                `yaml:"audience" doc:"one of the aud of the answer; default: any"`
+	Cache      time.Duration         `yaml:"cache" min:"1s" max:"1h" doc:"how long an answer is good for, and a revoked token at most; default 1m"`
 }
 
 // APIKey configures API keys.
