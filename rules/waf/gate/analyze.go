@@ -23,6 +23,7 @@ type probe struct {
 	operator plugintypes.Operator
 	negated  bool
 	pattern  *dfa.Pattern // nil if the operator has to be asked
+	multi    bool         // multiMatch: the text before and after each transformation counts
 }
 
 // gated is a rule that may be taken away.
@@ -182,9 +183,6 @@ func (a *analysis) link(r *seclang.Rule, l *seclang.Link, c *seclang.CompiledLin
 	if l.Operator == nil {
 		return nil, "it always matches"
 	}
-	if l.MultiMatch && len(l.Transforms) > 0 {
-		return nil, "multiMatch"
-	}
 	single := true
 	for _, t := range l.Targets {
 		if t.Count {
@@ -205,7 +203,7 @@ func (a *analysis) link(r *seclang.Rule, l *seclang.Link, c *seclang.CompiledLin
 	if seclang.Macro(op.Arg) && op.Name != "rx" && !strings.HasPrefix(op.Name, "pm") {
 		return nil, "its argument has a variable"
 	}
-	p := &probe{targets: l.Targets, names: l.Transforms, chain: c.Transforms, operator: c.Operator, negated: op.Negated}
+	p := &probe{targets: l.Targets, names: l.Transforms, chain: c.Transforms, operator: c.Operator, negated: op.Negated, multi: l.MultiMatch}
 	switch {
 	case opaque[op.Name]:
 		return nil, "@" + op.Name + " may look at more than the value"
@@ -265,7 +263,7 @@ func (a *analysis) pattern(r *seclang.Rule, op *seclang.Operator) *dfa.Pattern {
 // exactly, so that there is no text of its own to scan.
 func (p *probe) fold() {
 	last := len(p.names) - 1
-	if last < 0 || !strings.EqualFold(p.names[last], "lowercase") {
+	if last < 0 || p.multi || !strings.EqualFold(p.names[last], "lowercase") {
 		return
 	}
 	lowered := p.pattern.Lowered()

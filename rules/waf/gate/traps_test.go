@@ -88,7 +88,12 @@ SecRule ARGS "!@streq 1" "id:3,phase:2,pass,setvar:tx.three=1"
 SecRule REQUEST_HEADERS:X "!@pm a b" "id:4,phase:1,pass,setvar:tx.four=1"`,
 	"multiMatch": `
 SecRule ARGS "@rx %31" "id:1,phase:2,pass,multiMatch,t:none,t:urlDecodeUni,t:lowercase,setvar:tx.one=+1"
-SecRule ARGS "@streq A" "id:2,phase:2,pass,multiMatch,t:none,t:lowercase,setvar:tx.two=+1"`,
+SecRule ARGS "@streq A" "id:2,phase:2,pass,multiMatch,t:none,t:lowercase,setvar:tx.two=+1"
+SecRule ARGS "@streq a" "id:3,phase:2,pass,multiMatch,t:none,t:lowercase,t:hexEncode,setvar:tx.three=+1"
+SecRule ARGS "@streq 41" "id:4,phase:2,pass,multiMatch,t:none,t:hexEncode,t:lowercase,t:length,setvar:tx.four=+1"
+SecRule ARGS "@eq 1" "id:5,phase:2,pass,multiMatch,t:none,t:length,t:md5,setvar:tx.five=+1"
+SecRule ARGS "@streq <" "id:6,phase:2,pass,multiMatch,t:none,t:urlDecodeUni,t:htmlEntityDecode,t:lowercase,setvar:tx.six=+1"
+SecRule REQUEST_METHOD "!@streq GET" "id:7,phase:2,pass,multiMatch,t:none,t:lowercase,setvar:tx.seven=+1"`,
 	"selectors and exclusions": `
 SecRule ARGS:/^A/ "@rx 1" "id:1,phase:2,pass,setvar:tx.one=+1"
 SecRule ARGS|!ARGS:B|!ARGS:/^c/ "@rx 1" "id:2,phase:2,pass,setvar:tx.two=+1"
@@ -134,7 +139,7 @@ SecRule ARGS "@rx ^[^a]$" "id:6,phase:2,pass,t:none,t:lowercase,setvar:tx.six=+1
 var trapRequests = []*request{
 	get(""), get("a=1"), get("b=1"), get("a=1&b=1"), get("a=1&b=1&c=1"), get("b=1&c=1"), get("c=1"), get("a=2&b=1"),
 	get("A=1&B=1"), get("ab=1&cd=1"), get("=&a=&=1"), get("a=%2531"), get("a=A"), get("a=abc&b=MQ=="), get("c=1&a=1"),
-	get("a=%E2%84%AAelvin"), get("a=KELVIN"), get("a=STRA%C5%BF%C5%BFE"), get("a=%ff"), get("a=%e2%84"),
+	get("a=%E2%84%AAelvin"), get("a=KELVIN"), get("a=STRA%C5%BF%C5%BFE"), get("a=%ff"), get("a=%e2%84"), get("a=%2526lt;"), get("a=%26lt;"),
 	get("a=1", [2]string{"X", "1"}), get("b=1", [2]string{"x", "a"}), get("", [2]string{"Y", "1"}),
 	post("a=1&b=1"), post("b=1"), post("a=1&b=1&c=1"), post(""),
 }

@@ -31,7 +31,10 @@ type node struct {
 	apply   plugintypes.Transformation
 	trigger touch
 	always  bool // the transformation may change any text
-	asked   []*probe
+	// multi says that the node belongs to multiMatch, where the engine takes a new
+	// text only if the transformation says that it has changed it.
+	multi bool
+	asked []*probe
 }
 
 // newTree arranges probes.
@@ -39,13 +42,21 @@ func newTree(g *Gate, probes []*probe) *tree {
 	t := &tree{nodes: []node{{parent: -1}}, bits: make(dfa.Bits, g.words)}
 	for _, p := range probes {
 		at := 0
+		stages := []int{0}
 		for i, name := range p.names {
-			at = t.child(at, name, p.chain[i])
+			at = t.child(at, name, p.chain[i], p.multi)
+			stages = append(stages, at)
 		}
-		if p.pattern != nil {
+		switch {
+		case p.pattern != nil:
+			// All texts of the tree are scanned, those of each stage among them.
 			t.scanned = append(t.scanned, p)
 			t.bits.Add(p.id)
-		} else {
+		case p.multi:
+			for _, at := range stages {
+				t.nodes[at].asked = append(t.nodes[at].asked, p)
+			}
+		default:
 			t.nodes[at].asked = append(t.nodes[at].asked, p)
 		}
 	}
@@ -53,13 +64,13 @@ func newTree(g *Gate, probes []*probe) *tree {
 }
 
 // child returns the node of a transformation behind another.
-func (t *tree) child(parent int, name string, apply plugintypes.Transformation) int {
+func (t *tree) child(parent int, name string, apply plugintypes.Transformation, multi bool) int {
 	for i := range t.nodes {
-		if t.nodes[i].parent == parent && t.nodes[i].name == name {
+		if t.nodes[i].parent == parent && t.nodes[i].name == name && t.nodes[i].multi == multi {
 			return i
 		}
 	}
-	n := node{parent: parent, name: name, apply: apply}
+	n := node{parent: parent, name: name, apply: apply, multi: multi}
 	if trig, ok := trigger(name); ok {
 		n.trigger = trig
 	} else {
@@ -84,7 +95,7 @@ func (t *tree) scan(value string, s *scratch) {
 		from := at[n.parent]
 		if n.always || texts[from].touch&n.trigger != 0 {
 			// An error of a transformation leaves the text as it is.
-			if v, _, err := n.apply(texts[from].value); err == nil && v != texts[from].value {
+			if v, changed, err := n.apply(texts[from].value); err == nil && v != texts[from].value && (changed || !n.multi) {
 				from = slices.IndexFunc(texts, func(x text) bool { return x.value == v })
 				if from < 0 {
 					from = len(texts)
