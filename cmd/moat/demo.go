@@ -40,6 +40,10 @@ func (demo) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handle
 	case r.URL.Path == "/echo":
 		// The body goes back as it comes; nothing is held in memory.
 		_ = http.NewResponseController(w).EnableFullDuplex()
+		if r.ProtoMajor == 1 && r.Header.Get("Expect") != "" {
+			// Once the answer has begun the server does not ask for the body.
+			w.WriteHeader(http.StatusContinue)
+		}
 		fmt.Fprintf(w, "%s %s %s\nHost: %s\n", r.Method, r.URL.RequestURI(), r.Proto, r.Host)
 		_ = r.Header.Write(w)
 		fmt.Fprintln(w)
