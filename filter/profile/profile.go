@@ -114,7 +114,10 @@ func (p *Profile) Write(w http.ResponseWriter, r *http.Request, d filter.Decisio
 	if respond.Login(w, r, d) {
 		return
 	}
-	a := &p.answers[causeOf(d)]
+	cause := causeOf(d)
+	a := &p.answers[cause]
+	// Whoever can do something about it is told how, by status and challenge.
+	strict := p.strict && (d.Verdict == filter.Challenge || cause == InsufficientScope)
 	h := w.Header()
 	if !p.strict {
 		// What other tiers have announced is of another convention.
@@ -125,11 +128,11 @@ func (p *Profile) Write(w http.ResponseWriter, r *http.Request, d filter.Decisio
 	limit := d.Limit
 	asked.Limit = nil
 	status := respond.SetHeader(h, asked)
-	if a.status != 0 && !(p.strict && d.Verdict == filter.Challenge) {
+	if a.status != 0 && !strict {
 		status = a.status
 	}
 	challenges := h["Www-Authenticate"]
-	if !(p.strict && d.Verdict == filter.Challenge) && a.own {
+	if a.own && !strict {
 		challenges = a.challenges
 	}
 	delete(h, "Www-Authenticate")

@@ -141,7 +141,7 @@ func TestEveryAnswer(t *testing.T) {
 					if leaks.Match(body) {
 						t.Errorf("%s: says too much: %s", where, body)
 					}
-					if strict && d.Verdict == filter.Challenge && (get.StatusCode != d.StatusCode() || !slices.Equal(challenges, d.Challenges)) {
+					if strict && (d.Verdict == filter.Challenge || Cause(c) == InsufficientScope) && (get.StatusCode != d.StatusCode() || !slices.Equal(challenges, d.Challenges)) {
 						t.Errorf("%s: %d with %q", where, get.StatusCode, challenges)
 					}
 					if d.Verdict != filter.Challenge && Cause(c) != InsufficientScope && len(challenges) > 0 {
