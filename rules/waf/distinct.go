@@ -40,6 +40,9 @@ func (p *prepare) Type() plugintypes.ActionType { return plugintypes.ActionTypeN
 // Evaluate implements plugintypes.Action.
 func (p *prepare) Evaluate(_ plugintypes.RuleMetadata, tx plugintypes.TransactionState) {
 	v := tx.Variables()
+	if strings.EqualFold(v.RequestBodyProcessor().Get(), processors[kindForm]) {
+		restoreForm(v.ArgsPost(), v.RequestBody().Get(), p.limit)
+	}
 	for _, m := range []collection.Map{
 		v.ArgsPost(), v.ArgsPath(),
 		v.MultipartPartHeaders(), v.MultipartName(), v.MultipartFilename(),
@@ -57,6 +60,40 @@ func (p *prepare) Evaluate(_ plugintypes.RuleMetadata, tx plugintypes.Transactio
 			set(v.ArgumentsLimitReached(), "1")
 		}
 	}
+}
+
+// restoreForm puts back the values of a form that the engine's parser has lost:
+// it stores the values of a name as a whole, in a collection that folds case, and
+// so keeps one of two names that differ in case only. Values that were not lost
+// stay as they are.
+func restoreForm(m collection.Map, body string, limit int) {
+	pairs := splitForm(body, limit)
+	if len(m.FindAll()) >= len(pairs) {
+		return
+	}
+	for _, d := range m.FindAll() {
+		m.Remove(d.Key())
+	}
+	for _, pair := range pairs {
+		m.Add(ownKey(unescapeForm(pair[0])), unescapeForm(pair[1]))
+	}
+}
+
+// splitForm returns the pairs of a form, not unescaped, as the engine's parser
+// tells them apart: limit at most, without empty ones.
+func splitForm(body string, limit int) [][2]string {
+	var pairs [][2]string
+	for pair := range strings.SplitSeq(body, "&") {
+		if pair == "" {
+			continue
+		}
+		if len(pairs) == limit {
+			break
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		pairs = append(pairs, [2]string{name, value})
+	}
+	return pairs
 }
 
 // distinctKeys gives every value of a collection a key of its own, and returns

@@ -2,6 +2,7 @@ package waf
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -31,6 +32,17 @@ var repeated = []struct {
 	{"form, empty names", func() *http.Request {
 		return newHTTP("POST", "/", "a=1&b=2&c=3&=tea&=x1%27+UNION+SELECT+password+FROM+users--+-&=milk",
 			"Content-Type: application/x-www-form-urlencoded")
+	}},
+	{"form, names in two cases", func() *http.Request {
+		return newHTTP("POST", "/", "a=1&b=2&c=3&Q=tea&q=x1%27+UNION+SELECT+password+FROM+users--+-&qQ=milk&QQ=sugar",
+			"Content-Type: application/x-www-form-urlencoded")
+	}},
+	{"query, names in two cases", func() *http.Request {
+		return newHTTP("GET", "/?a=1&b=2&Q=tea&q=x1%27%20UNION%20SELECT%20password%20FROM%20users--%20-", "")
+	}},
+	{"JSON, names in two cases", func() *http.Request {
+		return newHTTP("POST", "/", `{"a":1,"Q":"tea","q":"x1' UNION SELECT password FROM users-- -","qQ":"milk","QQ":1}`,
+			"Content-Type: application/json")
 	}},
 	{"query, empty names", func() *http.Request {
 		return newHTTP("GET", "/?a=1&b=2&c=3&=tea&=x1%27%20UNION%20SELECT%20password%20FROM%20users--%20-&=milk", "")
@@ -116,5 +128,24 @@ func TestOwnKey(t *testing.T) {
 			seen[p] = true
 		}
 		_ = keep
+	}
+}
+
+func TestSplitForm(t *testing.T) {
+	tests := []struct {
+		body string
+		want [][2]string
+	}{
+		{"", nil},
+		{"a=1", [][2]string{{"a", "1"}}},
+		{"a", [][2]string{{"a", ""}}},
+		{"&&a=1&&b=2&", [][2]string{{"a", "1"}, {"b", "2"}}},
+		{"=x&a==1", [][2]string{{"", "x"}, {"a", "=1"}}},
+		{"a=1&b=2&c=3&d=4", [][2]string{{"a", "1"}, {"b", "2"}, {"c", "3"}}},
+	}
+	for _, tt := range tests {
+		if got := splitForm(tt.body, 3); !slices.Equal(got, tt.want) {
+			t.Errorf("splitForm(%q) = %q, want %q", tt.body, got, tt.want)
+		}
 	}
 }
