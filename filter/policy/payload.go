@@ -28,6 +28,7 @@ func (l *loader) payloadStage() (stage filter.Stage, mode string) {
 		Oversize:     map[string]waf.Oversize{"block": waf.OversizeBlock, "inspect": waf.OversizeInspect, "pass": waf.OversizePass}[w.Oversize],
 		Methods:      values(w.Methods),
 		ContentTypes: values(w.ContentTypes),
+		Fast:         w.Engine == "fast",
 	}
 	unread := false
 	for _, at := range w.Include {
