@@ -16,6 +16,7 @@ import (
 //
 //	GET  /moat/status   the running policies, as JSON
 //	POST /moat/reload   reads every policy again; the faults, if any, as JSON
+//	     /moat/bans     lists, makes and lifts bans
 type Admin struct{}
 
 // CaddyModule implements caddy.Module.
@@ -71,6 +72,7 @@ func adminRoutes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /moat/status", serveStatus)
 	mux.HandleFunc("POST /moat/reload", serveReload)
+	policy.HandleBans(mux, Running)
 	return mux
 }
 

@@ -58,6 +58,27 @@ func TestCaddyfiles(t *testing.T) {
 	}
 }
 
+// TestReadme adapts the Caddyfile of README.md, but for the handler of events that
+// is not among Caddy's own.
+func TestReadme(t *testing.T) {
+	data, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), "```caddyfile\n")
+	input, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("README.md has no Caddyfile")
+	}
+	if formatted := string(caddyfile.Format([]byte(input))); formatted != input {
+		t.Errorf("caddy fmt would write\n%s", formatted)
+	}
+	input = strings.Replace(input, "exec /usr/local/bin/notify {event.data.client} {event.data.rule}", "moat_test", 1)
+	if got := adapt(t, input); !json.Valid([]byte(got)) {
+		t.Error(got)
+	}
+}
+
 // adapt returns the JSON of a Caddyfile, or the error.
 func adapt(t *testing.T, input string) string {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -116,6 +117,12 @@ func (s *server) ask(t *testing.T, method, url string, fields ...string) reply {
 		req.Header.Set("User-Agent", "test")
 	}
 	resp, err := s.client.Do(req)
+	for tries := 0; err != nil && tries < 10; tries++ {
+		// In a reload Caddy opens its address anew and drops connections that
+		// wait at the old socket.
+		time.Sleep(10 * time.Millisecond)
+		resp, err = s.client.Do(req)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,14 +175,21 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Fatalf("not seen: %s", what)
 }
 
+// freeAddr returns a loopback address that nobody listens on, with a port below
+// those that connections go out from.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", 20000+rand.IntN(12000)))
+		if err != nil {
+			continue
+		}
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		_ = l.Close()
+		return "127.0.0.1:" + port
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // policyHead begins every policy of the tests: without payload rules it loads at

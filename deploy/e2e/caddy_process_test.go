@@ -1,11 +1,12 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -150,6 +151,22 @@ func TestCaddyCommands(t *testing.T) {
 	})
 }
 
+// lowAddr is freeAddr with a port below those that connections go out from.
+func lowAddr(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", 20000+rand.IntN(12000)))
+		if err != nil {
+			continue
+		}
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		_ = l.Close()
+		return "127.0.0.1:" + port
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
 // caddyProcess is a running Caddy with the module.
 type caddyProcess struct {
 	addr  string // of its sites
@@ -165,7 +182,7 @@ func runCaddy(t *testing.T, config string) caddyProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := caddyProcess{addr: freeAddr(t), admin: freeAddr(t)}
+	p := caddyProcess{addr: lowAddr(t), admin: lowAddr(t)}
 	file := filepath.Join(t.TempDir(), "Caddyfile")
 	writeFile(t, file, []byte(p.expand(config)))
 	var log logBuffer
@@ -225,7 +242,7 @@ func runCaddy(t *testing.T, config string) caddyProcess {
 }
 
 func (p caddyProcess) expand(config string) string {
-	global := fmt.Sprintf("{\n\tadmin %s\n\tauto_https off\n\tpersist_config off\n\tservers {\n\t\tprotocols h1 h2 h2c\n\t}\n}\n", p.admin)
+	global := fmt.Sprintf("{\n\tadmin %s\n\tauto_https off\n\tpersist_config off\n\tservers {\n\t\tprotocols h1 h2 h2c h3\n\t}\n}\n", p.admin)
 	return global + strings.NewReplacer("ADDR", "http://"+p.addr, "PORT", p.addr[strings.LastIndexByte(p.addr, ':')+1:]).Replace(config)
 }
 
@@ -233,9 +250,9 @@ func (p caddyProcess) expand(config string) string {
 func (p caddyProcess) heap(t *testing.T) float64 {
 	t.Helper()
 	for range 2 { // the second frees what finalizers of the first let go
-		p.ask(t, http.MethodGet, "/debug/pprof/heap?gc=1", nil)
+		p.ask(t, http.MethodGet, "/debug/pprof/heap?gc=1")
 	}
-	match := regexp.MustCompile(`(?m)^go_memstats_heap_alloc_bytes (\S+)$`).FindSubmatch(p.ask(t, http.MethodGet, "/metrics", nil))
+	match := regexp.MustCompile(`(?m)^go_memstats_heap_alloc_bytes (\S+)$`).FindSubmatch(p.ask(t, http.MethodGet, "/metrics"))
 	if match == nil {
 		t.Fatal("Caddy does not tell its heap")
 	}
@@ -246,17 +263,49 @@ func (p caddyProcess) heap(t *testing.T) float64 {
 	return n
 }
 
-// ask asks the admin API, on a connection of its own: a reload closes idle ones.
-func (p caddyProcess) ask(t *testing.T, method, path string, body []byte) []byte {
+// load loads a Caddyfile by the admin API and waits until the configuration holds a
+// text. The answer to the load may get lost: the admin server is replaced too.
+func (p caddyProcess) load(t *testing.T, config, text string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+p.admin+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+p.admin+"/load", strings.NewReader(p.expand(config)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Close = true
-	if body != nil {
-		req.Header.Set("Content-Type", "text/caddyfile")
+	req.Header.Set("Content-Type", "text/caddyfile")
+	if resp, err := http.DefaultClient.Do(req); err == nil {
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("load: %s", resp.Status)
+		}
 	}
+	for deadline := time.Now().Add(exchangeTime); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.admin+"/config/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Close = true
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			continue
+		}
+		body, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if strings.Contains(string(body), text) {
+			return
+		}
+	}
+	t.Fatalf("the configuration never had %s", text)
+}
+
+// ask asks the admin API, on a connection of its own: a reload closes idle ones.
+func (p caddyProcess) ask(t *testing.T, method, path string) []byte {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+p.admin+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Close = true
 	status, answer := do(t, http.DefaultClient, req)
 	if status != http.StatusOK {
 		t.Fatalf("%s %s: %d %s", method, path, status, answer)
@@ -339,6 +388,7 @@ const loadConnections = 64
 func startLoad(t *testing.T, addr string, newClient func(t *testing.T) *http.Client) *load {
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &load{stop: cancel}
+	t.Cleanup(cancel)
 	for i := range loadConnections {
 		client := newClient(t)
 		l.wg.Go(func() {
@@ -444,7 +494,7 @@ waf: {threshold: %d}
 	for i := 1; i <= n; i++ {
 		replaceFile(t, policy, version(i))
 		var answer struct{ Policies []struct{ OK bool } }
-		if err := json.Unmarshal(p.ask(t, http.MethodPost, "/moat/reload", nil), &answer); err != nil || len(answer.Policies) != 1 || !answer.Policies[0].OK {
+		if err := json.Unmarshal(p.ask(t, http.MethodPost, "/moat/reload"), &answer); err != nil || len(answer.Policies) != 1 || !answer.Policies[0].OK {
 			t.Fatalf("reload %d: %+v, %v", i, answer, err)
 		}
 		for path, want := range map[string]int{fmt.Sprintf("/version-%d", i): 403, fmt.Sprintf("/version-%d", i-1): 200} {
@@ -504,7 +554,7 @@ func TestCaddyConfigReloadsUnderLoad(t *testing.T) {
 			p := runCaddy(t, config(0))
 			l := startLoad(t, p.addr, tt.newClient)
 			for i := range 20 {
-				p.ask(t, http.MethodPost, "/load", []byte(p.expand(config(i+1))))
+				p.load(t, config(i+1), fmt.Sprintf(`"X-Version":["%d"]`, i+1))
 			}
 			l.end(t, "20 reloads of the configuration", tt.lossless)
 		})
