@@ -134,6 +134,8 @@ func (s *source) readFile(name string) ([]byte, error) {
 		return nil, err
 	case info.IsDir():
 		return nil, errors.New("is a directory")
+	case !info.Mode().IsRegular():
+		return nil, errors.New("is no regular file") // a pipe would hold up the load for good
 	case info.Size() > maxFileSize:
 		return nil, fmt.Errorf("larger than %d bytes", maxFileSize)
 	}
