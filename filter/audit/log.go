@@ -264,6 +264,7 @@ func (l *Log) write() {
 			l.report(dropped)
 		}
 		if l.aborted() {
+			l.drop()
 			return
 		}
 		// A buffer that grew in a flood is not kept for the quiet after it.
@@ -304,6 +305,15 @@ func (l *Log) deliver(batch []byte) {
 		l.unreported += uint64(lost)
 		l.mu.Unlock()
 	}
+}
+
+// drop counts the lines that came behind the last batch as lost. The log is closed,
+// so that no more follow.
+func (l *Log) drop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stats.Dropped += uint64(l.pendingN)
+	l.pending, l.pendingN = nil, 0
 }
 
 // report writes the line that tells of n dropped lines. If that is lost too, the

@@ -186,8 +186,10 @@ func TestCloseGivesUpAtTheDeadline(t *testing.T) {
 				stop := make(chan struct{})
 				l := New(LineFunc(func([]byte) error { return sink(stop) }), Options{})
 				r := request(t, "GET", "/", filter.Location{})
+				// The first is with the sink when the others come.
 				for range 3 {
 					l.Observe(r, block("x"), nil)
+					synctest.Wait()
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
