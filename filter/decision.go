@@ -126,6 +126,10 @@ type Decision struct {
 	// instead of being asked. Empty sends nobody anywhere.
 	Login string
 
+	// Answer is what an external auth service answered in the filter's place; nil
+	// elsewhere. The client gets it as it is, and Status is its status.
+	Answer *Answer
+
 	// Limit describes the exceeded tier; nil elsewhere.
 	Limit *Limit
 
@@ -164,6 +168,13 @@ func (d Decision) StatusCode() int {
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusForbidden
+}
+
+// Answer is a whole answer to a client. It is immutable.
+type Answer struct {
+	Status int         // 300 to 499, and not 304 or 407
+	Header http.Header // without fields of the connection and of the content's length
+	Body   []byte
 }
 
 // Limit is the state of a tier, as the RateLimit fields of

@@ -192,6 +192,11 @@ type Identity struct {
 	Scopes  []string // granted OAuth scopes
 	Roles   []string // granted roles
 	Claims  map[string]any
+
+	// Upstream are header fields that the verifier wants the upstream to get, by
+	// canonical name. Only those are set that the policy lists; see
+	// auth.IdentityHeaders.
+	Upstream http.Header
 }
 
 // PeerAddr parses the address of a connection as net/http gives it,
