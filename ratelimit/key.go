@@ -204,7 +204,16 @@ func (k Key) String() string { return k.text }
 type slot struct{ hi, lo uint64 }
 
 // seeds of this process.
-var seedHi, seedLo, seedIndex = maphash.MakeSeed(), maphash.MakeSeed(), maphash.MakeSeed()
+var seedHi, seedLo = maphash.MakeSeed(), maphash.MakeSeed()
+
+// seedIndex keys the places of slots in tables: numbers that clients do not know,
+// the factors odd.
+var seedIndex = func() (n [4]uint64) {
+	for i := range n {
+		n[i] = maphash.Bytes(maphash.MakeSeed(), nil) | uint64(i&1)
+	}
+	return n
+}()
 
 // hashed returns the slot of a text. For a tier whose state is shared by several
 // processes it is cryptographic: nothing else keeps clients from finding keys that
@@ -240,12 +249,13 @@ func (k *Key) pair(s, t slot) slot {
 	return slot{bits.RotateLeft64(s.hi, 17)*0x9e3779b97f4a7c15 + t.hi, bits.RotateLeft64(s.lo, 31)*0xd1342543de82ef95 + t.lo}
 }
 
-// index returns the hash by which a table finds the slot.
+// index returns the hash by which a table finds the slot: a folded multiplication
+// for each half, as in wyhash, with secret operands. Clients choose the half of an
+// IPv6 address that they own and see nothing of the hash.
 func (s slot) index() uint64 {
-	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:8], s.hi)
-	binary.LittleEndian.PutUint64(b[8:], s.lo)
-	return maphash.Bytes(seedIndex, b[:])
+	hi, lo := bits.Mul64(s.hi^seedIndex[0], seedIndex[1])
+	hi, lo = bits.Mul64(s.lo^seedIndex[2]^hi^lo, seedIndex[3])
+	return hi ^ lo
 }
 
 // of returns the key's value in r. It does not allocate, but for expressions. The

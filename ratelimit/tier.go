@@ -96,6 +96,7 @@ type compiled struct {
 	places *inflight     // nil without Concurrent
 	cost   int64         // time in which the tokens of a request come back
 	window time.Duration // time in which an empty bucket is filled
+	bare   bool          // the table is all there is to ask
 }
 
 var _ filter.Stage = (*Stage)(nil)
@@ -147,6 +148,7 @@ func New(tiers []Tier, state *State, o Options) (*Stage, error) {
 		if t.Concurrent > 0 {
 			c.places = state.places(identityOf{id: t.ID, key: t.Key.String(), memory: o.Memory, shared: t.Key.shared})
 		}
+		c.bare = c.table != nil && c.near == nil && c.places == nil && len(t.CostByStatus) == 0 && !t.Announce
 		s.tiers[i] = c
 	}
 	return s, nil
@@ -314,7 +316,12 @@ func (s *Stage) charge(r *filter.Request, now int64, charged *charges) (*compile
 		}
 		// A key that another reading has charged has had its answer.
 		if charged == nil || charged.once(charge{i, key}) {
-			a := s.take(t, r, key, now)
+			var a answer
+			if t.bare {
+				a = t.table.spend(key, now, t.cost)
+			} else {
+				a = s.take(t, r, key, now)
+			}
 			switch {
 			case a.ok:
 				// A tier that ends the search is followed by no refusal.
