@@ -1,6 +1,7 @@
 package moatcaddy
 
 import (
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
+	"github.com/moatwaf/moat/filter/auth"
 	"github.com/moatwaf/moat/rules"
 )
 
@@ -106,17 +108,17 @@ func (h *Handler) unmarshalOption(name string, d *caddyfile.Dispenser) error {
 		if len(args) > 1 {
 			what = args[1]
 		}
-		parsed, err := parseIdentityHeader(value, what)
-		if err != nil {
+		if _, err := auth.NewIdentityHeaders(map[string]string{value: what}); err != nil {
 			return d.WrapErr(err)
 		}
-		if _, twice := h.IdentityHeaders[parsed.name]; twice {
-			return d.Errf("the identity header %s is written twice", parsed.name)
+		name := http.CanonicalHeaderKey(value)
+		if _, twice := h.IdentityHeaders[name]; twice {
+			return d.Errf("the identity header %s is written twice", name)
 		}
 		if h.IdentityHeaders == nil {
 			h.IdentityHeaders = make(map[string]string)
 		}
-		h.IdentityHeaders[parsed.name] = what
+		h.IdentityHeaders[name] = what
 	}
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/moatwaf/moat/filter/auth"
 )
 
 var update = flag.Bool("update", false, "write the expected parts of testdata anew")
@@ -121,7 +123,7 @@ func FuzzCaddyfile(f *testing.F) {
 				t.Errorf("an exclusion became %q", line)
 			}
 		}
-		if _, err := compileIdentityHeaders(h.IdentityHeaders); err != nil {
+		if _, err := auth.NewIdentityHeaders(h.IdentityHeaders); err != nil {
 			_ = err // two names that an upstream takes for one are found here only
 		}
 	})

@@ -8,7 +8,6 @@
 //	server.go        what the server around the handler decides: client address, error routes
 //	refusal.go       a refusal as a handler error, and its place among error routes
 //	content.go       moat.s own content, where error routes write none
-//	identity.go      the caller, for the upstream
 //	placeholders.go  the decision, for logs and other handlers
 //	events.go        refusals and reloads as Caddy events
 //	runtimes.go      running policies, which outlive a reload of Caddy's configuration

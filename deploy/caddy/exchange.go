@@ -39,7 +39,7 @@ func (x *exchange) Prepare(r *filter.Request) {
 func (x *exchange) Decided(r *filter.Request, d filter.Decision) {
 	publish(x.repl, &d, r)
 	// An error route may have an upstream too.
-	x.handler.identity.remove(r.HTTP)
+	x.handler.identity.Remove(r.HTTP)
 	if d.Refuses() {
 		x.handler.report(r, d)
 	}
@@ -53,7 +53,7 @@ func (x *exchange) Refuse(w http.ResponseWriter, r *filter.Request, d filter.Dec
 // Pass implements nethttp.Host.
 func (x *exchange) Pass(w http.ResponseWriter, r *filter.Request, concealing filter.Front) error {
 	if r.Identity != nil {
-		x.handler.identity.set(r.HTTP, r.Identity)
+		x.handler.identity.Set(r.HTTP, r.Identity)
 		if x.repl != nil {
 			x.repl.Set("http.auth.user.id", r.Identity.Subject)
 		}

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/moatwaf/moat/filter"
 )
 
 func basic(user, password string) string {
@@ -98,39 +96,6 @@ ADDR {
 			t.Errorf("upstream saw %v", got)
 		}
 	})
-}
-
-func TestIdentityValues(t *testing.T) {
-	who := &filter.Identity{
-		Subject: "Änne Öz,50%\r\nX-Admin: 1 ",
-		Method:  "bearer",
-		Roles:   []string{"a", "", "b,admin"},
-		Scopes:  []string{"api.read", "api.write"},
-		Claims:  map[string]any{"email": "a@b.example", "plan": []any{"x", 1, "y"}, "level": 3.0, "staff": true, "nested": map[string]any{}},
-	}
-	for what, want := range map[string]string{
-		"subject":      "%C3%84nne %C3%96z,50%25%0D%0AX-Admin: 1%20",
-		"method":       "bearer",
-		"roles":        "a,b%2Cadmin",
-		"scopes":       "api.read,api.write",
-		"claim:email":  "a@b.example",
-		"claim:plan":   "x,y",
-		"claim:level":  "3",
-		"claim:staff":  "true",
-		"claim:nested": "",
-		"claim:none":   "",
-	} {
-		h, err := parseIdentityHeader("X-Test", what)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := h.value(who); got != want {
-			t.Errorf("%s: %q, want %q", what, got, want)
-		}
-	}
-	if _, err := compileIdentityHeaders(map[string]string{"X-User": "subject", "x_user": "roles"}); err == nil {
-		t.Error("two headers that are one to some upstreams are taken")
-	}
 }
 
 // TestCaddysOwnAuthentication holds that moat stands in front of Caddy's handlers

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/moatwaf/moat/deploy/nethttp"
+	"github.com/moatwaf/moat/filter/auth"
 )
 
 func init() {
@@ -96,7 +97,7 @@ type Handler struct {
 	logger   *zap.Logger
 	runtime  *running
 	release  func() error
-	identity identityHeaders
+	identity *auth.IdentityHeaders
 	events   *emitter
 	servers  *serverFacts
 	inErrors bool // an error route around this handler takes its errors
@@ -126,8 +127,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("moat: %w", err)
 	}
-	if h.identity, err = compileIdentityHeaders(h.IdentityHeaders); err != nil {
-		return fmt.Errorf("moat: %w", err)
+	if h.identity, err = auth.NewIdentityHeaders(h.IdentityHeaders); err != nil {
+		return fmt.Errorf("moat: identity_headers: %w", err)
 	}
 	h.events = newEmitter(ctx)
 	if err := counters.Register(ctx.GetMetricsRegistry()); err != nil {

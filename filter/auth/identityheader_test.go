@@ -1,6 +1,8 @@
 package auth_test
 
 import (
+	"bufio"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -56,6 +58,73 @@ func TestIdentityHeaders(t *testing.T) {
 	(*auth.IdentityHeaders)(nil).Apply(r, who)
 	if r.Header.Get("X-Remote-User") != "kept" {
 		t.Error("a policy without fields takes them away")
+	}
+}
+
+// TestIdentityValues holds how what an issuer has verified is written: a name may have
+// a line end in it all the same.
+func TestIdentityValues(t *testing.T) {
+	who := &filter.Identity{
+		Subject: "Änne Öz,50%\r\nX-Admin: 1 ",
+		Method:  "bearer",
+		Roles:   []string{"a", "", "b,admin"},
+		Scopes:  []string{"api.read", "api.write"},
+		Claims: map[string]any{"email": "a@b.example", "plan": []any{"x", 1, "y"}, "level": 3.0, "staff": true, "nested": map[string]any{},
+			"id": int64(-7), "names": []string{"a", "b\nc"}, "line": "x\r\nSet-Cookie: a=b"},
+		Upstream: http.Header{"X-Test": {"not asked for"}},
+	}
+	for what, want := range map[string]string{
+		"subject":      "%C3%84nne %C3%96z,50%25%0D%0AX-Admin: 1%20",
+		"method":       "bearer",
+		"roles":        "a,b%2Cadmin",
+		"scopes":       "api.read,api.write",
+		"claim:email":  "a@b.example",
+		"claim:plan":   "x,y",
+		"claim:level":  "3",
+		"claim:staff":  "true",
+		"claim:nested": "",
+		"claim:none":   "",
+		"claim:id":     "-7",
+		"claim:names":  "a,b%0Ac",
+		"claim:line":   "x%0D%0ASet-Cookie: a=b",
+	} {
+		h, err := auth.NewIdentityHeaders(map[string]string{"X-Test": what})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest("GET", "/", nil)
+		h.Apply(r, who)
+		if got := r.Header.Get("X-Test"); got != want {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+}
+
+// TestIdentityTrailers holds that no trailer names the caller, announced or not,
+// whoever sets how many fields.
+func TestIdentityTrailers(t *testing.T) {
+	first, err := auth.NewIdentityHeaders(map[string]string{"X-Remote-User": "subject"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := auth.NewIdentityHeaders(nil, "X-Auth-User")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Remote-User, X-Checksum\r\n\r\n" +
+		"4\r\nbody\r\n0\r\nX-Remote-User: root\r\nX_remote_user: root\r\nx-auth-user: root\r\nX-Checksum: 1\r\n\r\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		first.Apply(r, nil)
+		second.Apply(r, nil)
+	}
+	if body, err := io.ReadAll(r.Body); err != nil || string(body) != "body" {
+		t.Fatalf("%q, %v", body, err)
+	}
+	if len(r.Trailer) != 1 || r.Trailer.Get("X-Checksum") != "1" {
+		t.Errorf("trailer %v", r.Trailer)
 	}
 }
 

@@ -3,6 +3,8 @@ package auth
 import (
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -21,6 +23,9 @@ type IdentityHeaders struct{ fields []identityField }
 // identityField is one field: its canonical name and what it holds.
 type identityField struct{ name, what, claim string }
 
+// verbatim is what a field holds that an external service sets.
+const verbatim = "verbatim"
+
 // DefaultIdentityHeaders are the fields of a policy that names none.
 func DefaultIdentityHeaders() map[string]string { return map[string]string{"X-Remote-User": "subject"} }
 
@@ -28,27 +33,20 @@ func DefaultIdentityHeaders() map[string]string { return map[string]string{"X-Re
 // read them.
 var ownMeaning = []string{
 	"Authorization", "Connection", "Content-Length", "Content-Type", "Cookie", "Expect", "Forwarded", "Host", "Keep-Alive", "Origin",
-	"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip",
+	"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Method",
+	"X-Forwarded-Proto", "X-Forwarded-Uri", "X-Real-Ip",
 }
 
 // NewIdentityHeaders compiles names of fields and what they hold: subject, method,
-// roles, scopes or claim:NAME. The error joins every fault.
-func NewIdentityHeaders(config map[string]string) (*IdentityHeaders, error) {
+// roles, scopes or claim:NAME. Fields of the names in passed hold what the verifier
+// of the caller says (filter.Identity.Upstream). The error joins every fault.
+func NewIdentityHeaders(config map[string]string, passed ...string) (*IdentityHeaders, error) {
 	h := new(IdentityHeaders)
 	var errs []error
-	names := make([]string, 0, len(config))
-	for name := range config {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(config)) {
 		f := identityField{name: textproto.CanonicalMIMEHeaderKey(name), what: config[name]}
-		if !isToken(name) {
-			errs = append(errs, fmt.Errorf("%q is no name of a header field", name))
-			continue
-		}
-		if slices.ContainsFunc(ownMeaning, func(own string) bool { return sameField(own, name) }) {
-			errs = append(errs, fmt.Errorf("%s has a meaning of its own", f.name))
+		if err := checkIdentityField(name); err != nil {
+			errs = append(errs, err)
 			continue
 		}
 		if claim, ok := strings.CutPrefix(f.what, "claim:"); ok && claim != "" {
@@ -57,16 +55,38 @@ func NewIdentityHeaders(config map[string]string) (*IdentityHeaders, error) {
 			errs = append(errs, fmt.Errorf("%s holds %q: there are subject, method, roles, scopes and claim:NAME", f.name, f.what))
 			continue
 		}
-		if h.has(name) {
-			errs = append(errs, fmt.Errorf("%s is there twice: some upstreams read both names as one", f.name))
+		errs = append(errs, h.add(f))
+	}
+	for _, name := range passed {
+		if err := checkIdentityField(name); err != nil {
+			errs = append(errs, err)
 			continue
 		}
-		h.fields = append(h.fields, f)
+		errs = append(errs, h.add(identityField{name: textproto.CanonicalMIMEHeaderKey(name), what: verbatim}))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	return h, nil
+}
+
+// checkIdentityField refuses names that no identity field can have.
+func checkIdentityField(name string) error {
+	if !isToken(name) {
+		return fmt.Errorf("%q is no name of a header field", name)
+	}
+	if slices.ContainsFunc(ownMeaning, func(own string) bool { return sameField(own, name) }) {
+		return fmt.Errorf("%s has a meaning of its own", textproto.CanonicalMIMEHeaderKey(name))
+	}
+	return nil
+}
+
+func (h *IdentityHeaders) add(f identityField) error {
+	if h.has(f.name) {
+		return fmt.Errorf("%s is there twice: some upstreams read both names as one", f.name)
+	}
+	h.fields = append(h.fields, f)
+	return nil
 }
 
 // sameField reports whether an upstream could read two names as one: without case,
@@ -94,30 +114,74 @@ func foldByte(c byte) byte {
 	return c
 }
 
-// Apply makes the header of r ready for the upstream: it takes away what the client
-// has sent and sets the fields of who, nobody if it is nil. Values are in printable
-// ASCII; other bytes, the percent sign, and the comma in items of a list are
-// percent-encoded. A field without a value is left out.
+// Apply makes the header of r ready for the upstream: Remove, then Set. who is nil if
+// nobody is known.
 func (h *IdentityHeaders) Apply(r *http.Request, who *filter.Identity) {
+	h.Remove(r)
+	h.Set(r, who)
+}
+
+// Remove takes the fields away that a client has sent, from header and trailer, so
+// that the upstream can believe what it gets. It also takes their names out of
+// Connection, where they would have the next proxy take moat's own away.
+func (h *IdentityHeaders) Remove(r *http.Request) {
 	if h == nil || len(h.fields) == 0 {
 		return
 	}
-	for _, fields := range [...]http.Header{r.Header, r.Trailer} {
-		for name := range fields {
-			if h.has(name) {
-				delete(fields, name)
-			}
+	h.removeFrom(r.Header)
+	if r.Trailer != nil {
+		h.removeFrom(r.Trailer)
+		// Trailers come after the body, also such as were not announced.
+		if b, ok := r.Body.(*trailerBody); r.Body != nil && (!ok || b.fields != h) {
+			r.Body = &trailerBody{ReadCloser: r.Body, trailer: r.Trailer, fields: h}
 		}
 	}
 	h.guardConnection(r.Header)
-	if who == nil {
+}
+
+func (h *IdentityHeaders) removeFrom(fields http.Header) {
+	for name := range fields {
+		if h.has(name) {
+			delete(fields, name)
+		}
+	}
+}
+
+// Set sets the fields of who, none if it is nil. Values are in printable ASCII; other
+// bytes, the percent sign, and the comma in items of a list are percent-encoded. A
+// field without a value is left out.
+func (h *IdentityHeaders) Set(r *http.Request, who *filter.Identity) {
+	if h == nil || who == nil {
 		return
 	}
 	for i := range h.fields {
-		if value := h.fields[i].value(who); value != "" {
-			r.Header[h.fields[i].name] = []string{value}
+		f := &h.fields[i]
+		if f.what == verbatim {
+			if values := who.Upstream[f.name]; len(values) > 0 {
+				r.Header[f.name] = slices.Clone(values)
+			}
+			continue
+		}
+		if value := f.value(who); value != "" {
+			r.Header[f.name] = []string{value}
 		}
 	}
+}
+
+// trailerBody removes fields from the trailer when the end of a body is read.
+type trailerBody struct {
+	io.ReadCloser
+	trailer http.Header
+	fields  *IdentityHeaders
+}
+
+// Read implements io.Reader.
+func (b *trailerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.fields.removeFrom(b.trailer)
+	}
+	return n, err
 }
 
 // has reports whether an upstream could read the name as that of one of the fields.
@@ -167,7 +231,7 @@ func (f *identityField) value(who *filter.Identity) string {
 	case "subject":
 		return encodeField(who.Subject, false)
 	case "method":
-		return who.Method
+		return encodeField(who.Method, false)
 	case "roles":
 		return encodeFields(who.Roles)
 	case "scopes":
@@ -180,6 +244,10 @@ func (f *identityField) value(who *filter.Identity) string {
 		return strconv.FormatBool(v)
 	case float64:
 		return strconv.FormatFloat(v, 'f', -1, 64)
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case []string:
+		return encodeFields(v)
 	case []any:
 		return encodeFields(stringList(v))
 	}
