@@ -45,6 +45,7 @@ var rooms = []struct {
 	{dir: "filter/policy", imports: []string{"filter/...", "rules/...", "geo", "ratelimit/..."}},
 	{dir: "filter/policy/watch"},
 	{dir: "deploy", imports: []string{"filter/...", "deploy/...", "rules"}},
+	{dir: "deploy/traefik", std: true}, // Traefik interprets it
 	{dir: "cmd", imports: []string{"filter/...", "deploy/...", "rules/..."}},
 	{dir: "bench", imports: []string{"..."}},
 }

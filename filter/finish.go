@@ -35,6 +35,10 @@ func (r *Request) AwaitStatus() { r.awaited = true }
 // need not watch the answers of other requests.
 func (r *Request) StatusAwaited() bool { return r.awaited }
 
+// EndAwaited reports whether a stage waits for the end of the request. A host that
+// releases a request before the answer is through need not go on for others.
+func (r *Request) EndAwaited() bool { return len(r.deferred) > 0 }
+
 // Answered tells the status of the final answer, the filter's own or the
 // upstream's. The first call counts; informational answers (1xx) other than 101
 // do not.

@@ -29,6 +29,9 @@ func TestReleaseFinishes(t *testing.T) {
 			r := NewRequest(httptest.NewRequest("GET", "/", nil), time.Now())
 			r.Defer(n, Token{Lo: 1})
 			r.Defer(n, Token{Lo: 2})
+			if r.StatusAwaited() || !r.EndAwaited() {
+				t.Error("the end alone is not awaited")
+			}
 			r.AwaitStatus()
 			if !r.StatusAwaited() {
 				t.Error("the status is not awaited")
