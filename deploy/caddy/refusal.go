@@ -29,7 +29,7 @@ func (*Refusal) Error() string { return "the request was refused" }
 // error routes is a bare status.
 func (h *Handler) refuse(w http.ResponseWriter, r *filter.Request, d filter.Decision, face filter.Front, f *facts) error {
 	_, handlingError := r.HTTP.Context().Value(caddyhttp.ErrorCtxKey).(error)
-	if d.Reason == filter.ReasonConcealed || handlingError || !h.inErrors && f.errorRoute == nil {
+	if d.Reason == filter.ReasonConcealed || d.Answer != nil || handlingError || !h.inErrors && f.errorRoute == nil {
 		face.Refuse(w, r, d)
 		return nil
 	}

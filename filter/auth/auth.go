@@ -56,6 +56,9 @@ type Requirement struct {
 	// a better proof (RFC 9470). Zero values ask for nothing.
 	ACR    []string
 	MaxAge time.Duration
+	// Realm stands in the place of Config.Realm in what is asked here; empty
+	// takes that.
+	Realm string
 	// Login is where a browser that wants HTML is sent instead of being asked:
 	// an http or https URL, or a path on this host. {uri} in it becomes the
 	// path and query of the request, escaped for a query. Empty asks everybody.
@@ -74,6 +77,7 @@ type methodSet uint64
 type requirement struct {
 	id         string
 	match      filter.Matcher
+	realm      string
 	required   bool
 	conceal    bool
 	roles      []string
@@ -90,7 +94,6 @@ type requirement struct {
 // stages of the zero Auth fail on every request.
 type Auth struct {
 	ready        bool
-	realm        string
 	methods      []Method
 	requirements []requirement
 	conceals     bool
@@ -108,7 +111,7 @@ func New(c Config) (*Auth, error) {
 	if len(c.Methods) > maxMethods {
 		return nil, fmt.Errorf("%d methods, %d are allowed", len(c.Methods), maxMethods)
 	}
-	a := &Auth{realm: c.Realm, methods: slices.Clone(c.Methods)}
+	a := &Auth{methods: slices.Clone(c.Methods)}
 	byName := make(map[string]methodSet)
 	var all methodSet
 	for i, m := range c.Methods {
@@ -132,15 +135,22 @@ func New(c Config) (*Auth, error) {
 			acr:      slices.Clone(q.ACR),
 			maxAge:   q.MaxAge,
 			login:    q.Login,
+			realm:    c.Realm,
 		}
 		if out.id == "" {
 			out.id = "require[" + strconv.Itoa(i) + "]"
+		}
+		if q.Realm != "" {
+			out.realm = q.Realm
+			if err := checkRealm(q.Realm); err != nil {
+				fault("requirement %s: %w", out.id, err)
+			}
 		}
 		if q.Auth > None {
 			fault("requirement %s: there is no demand %d", out.id, q.Auth)
 		}
 		if !out.required && (len(q.Roles) > 0 || len(q.Scopes) > 0 || len(q.Methods) > 0 || q.Conceal ||
-			q.If != nil || len(q.ACR) > 0 || q.MaxAge != 0 || q.Login != "") {
+			q.If != nil || len(q.ACR) > 0 || q.MaxAge != 0 || q.Login != "" || q.Realm != "") {
 			fault("requirement %s: asks for nobody, and says what of a caller", out.id)
 		}
 		if q.MaxAge < 0 || q.MaxAge > 0 && q.MaxAge < time.Second {
@@ -173,9 +183,9 @@ func New(c Config) (*Auth, error) {
 			}
 		}
 		if out.required {
-			out.challenges = a.challenges(out.methods, -1, Problem{})
-			if len(out.challenges) == 0 && len(errs) == 0 {
-				fault("requirement %s: none of its methods can be asked for, and every 401 must ask", out.id)
+			out.challenges = a.challenges(&out, out.methods, -1, Problem{})
+			if out.methods == 0 && len(errs) == 0 {
+				fault("requirement %s: no method can fulfil it", out.id)
 			}
 		}
 		a.conceals = a.conceals || q.Conceal
@@ -202,9 +212,9 @@ func (a *Auth) Authenticate() filter.Stage { return authenticate{a} }
 // without it nobody is known, and whatever asks for a caller is refused.
 func (a *Auth) Authorize() filter.Stage { return authorize{a} }
 
-// challenges returns the challenges of a set of methods in the policy's order,
-// the one of method failed with the problem p.
-func (a *Auth) challenges(set methodSet, failed int, p Problem) []string {
+// challenges returns the challenges of a set of methods in the policy's order, in the
+// realm of q, the one of method failed with the problem p.
+func (a *Auth) challenges(q *requirement, set methodSet, failed int, p Problem) []string {
 	var all []string
 	for i, m := range a.methods {
 		if set&(1<<i) == 0 {
@@ -214,7 +224,7 @@ func (a *Auth) challenges(set methodSet, failed int, p Problem) []string {
 		if i == failed {
 			problem = p
 		}
-		if c := m.Challenge(a.realm, problem); c != "" {
+		if c := m.Challenge(q.realm, problem); c != "" {
 			all = append(all, c)
 		}
 	}

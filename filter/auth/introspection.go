@@ -112,10 +112,10 @@ func (*Introspection) Challenge(realm string, p Problem) string {
 }
 
 var (
-	errInactive       = &Rejection{"token not active", invalid}
-	errForeignToken   = &Rejection{"token for another audience", invalid}
-	errNobody         = &Rejection{"active token of nobody", invalid}
-	errTokenCharacter = &Rejection{"characters that no token has", invalid}
+	errInactive       = &Rejection{Detail: "token not active", Description: invalid}
+	errForeignToken   = &Rejection{Detail: "token for another audience", Description: invalid}
+	errNobody         = &Rejection{Detail: "active token of nobody", Description: invalid}
+	errTokenCharacter = &Rejection{Detail: "characters that no token has", Description: invalid}
 )
 
 // Verify implements Method.

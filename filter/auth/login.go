@@ -59,12 +59,13 @@ func returnTo(r *http.Request) string {
 // withoutPopUp takes Basic out of the methods that a script in a browser is asked
 // for: the browser would open a window of its own over the page. It stays where it
 // is the only method, for a 401 must ask for something.
-func (a *Auth) withoutPopUp(r *http.Request, methods methodSet) methodSet {
+func (a *Auth) withoutPopUp(q *requirement, r *http.Request) methodSet {
+	methods := q.methods
 	if len(r.Header["Sec-Fetch-Mode"]) == 0 {
 		return methods // no browser, or an old one
 	}
 	rest := methods &^ a.set("basic")
-	if len(a.challenges(rest, -1, Problem{})) == 0 {
+	if len(a.challenges(q, rest, -1, Problem{})) == 0 {
 		return methods
 	}
 	return rest

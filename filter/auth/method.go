@@ -33,16 +33,18 @@ type Method interface {
 	// Verify returns whom the credential belongs to. The identity may be
 	// shared between requests: nobody changes it.
 	//
-	// The error is a *Rejection if the credential does not hold. Any other
-	// error means that the method could not tell, and becomes that of the
-	// stage.
+	// The error is a *Rejection if the credential does not hold, and *Answered
+	// if the method brings an answer for the client. Any other error means that
+	// the method could not tell, and becomes that of the stage.
 	Verify(r *filter.Request, credential string) (*filter.Identity, error)
 
 	// Challenge returns a value of WWW-Authenticate (RFC 9110 section 11.6.1)
 	// that tells how to send credentials, with what was wrong about those
 	// that came. It returns the empty string if the method has no challenge
 	// for the problem: not every method can be asked for, and only methods
-	// with scopes can ask for more of them. The realm is already checked.
+	// with scopes can ask for more of them. Where none of the methods that a
+	// requirement takes can be asked for, the answer is 403, for a 401 must ask
+	// (RFC 9110 section 15.5.2). The realm is already checked.
 	Challenge(realm string, p Problem) string
 }
 
@@ -86,10 +88,24 @@ type Problem struct {
 type Rejection struct {
 	Detail      string // for the operator's log
 	Description string // for the client: see Problem.Description; may be empty
+
+	// Final says that asking for other credentials would help nobody: the answer
+	// is 403, and no challenge.
+	Final bool
 }
 
 // Error implements error.
 func (e *Rejection) Error() string { return e.Detail }
+
+// Answered is the error of a method that has somebody else decide: the caller may
+// not, and the client gets the answer as it is.
+type Answered struct {
+	Detail string // for the operator's log; nothing that a client sent
+	Answer *filter.Answer
+}
+
+// Error implements error.
+func (e *Answered) Error() string { return e.Detail }
 
 // authorization returns what stands behind the scheme in Authorization (RFC 9110
 // section 11.6.2). Scheme names are case-insensitive.

@@ -79,6 +79,8 @@ type failure struct {
 	method  int
 	problem Problem
 	detail  string
+	final   bool           // asking for another one would help nobody
+	answer  *filter.Answer // of somebody else who was asked; mostly nil
 }
 
 // demand returns whether a reading of the path asks for a caller, and the methods
@@ -132,15 +134,24 @@ func (a *Auth) identify(r *filter.Request, methods methodSet) (*filter.Identity,
 				return who, failure{method: -1}, nil
 			}
 			var rejected *Rejection
+			var answered *Answered
 			switch {
 			case errors.As(err, &rejected):
-				return nil, failure{i, Problem{Kind: BadCredentials, Description: rejected.Description}, m.Name() + ": " + rejected.Detail}, nil
+				return nil, failure{
+					method: i, problem: Problem{Kind: BadCredentials, Description: rejected.Description},
+					detail: m.Name() + ": " + rejected.Detail, final: rejected.Final,
+				}, nil
+			case errors.As(err, &answered) && answered.Answer != nil:
+				return nil, failure{method: i, detail: m.Name() + ": " + answered.Detail, answer: answered.Answer}, nil
 			case err != nil:
 				return nil, failure{}, fmt.Errorf("%s: %w", m.Name(), err)
 			}
 			return nil, failure{}, fmt.Errorf("%s: verified nobody", m.Name())
 		default:
-			return nil, failure{i, Problem{Kind: BadRequest, Description: "The credentials are not sent in a readable way"}, m.Name() + ": malformed credentials"}, nil
+			return nil, failure{
+				method: i, problem: Problem{Kind: BadRequest, Description: "The credentials are not sent in a readable way"},
+				detail: m.Name() + ": malformed credentials",
+			}, nil
 		}
 	}
 	return nil, failure{method: -1}, nil
@@ -221,12 +232,12 @@ func (a *Auth) hold(r *filter.Request, q *requirement, who *filter.Identity, fai
 	for _, scope := range q.scopes {
 		if !slices.Contains(who.Scopes, scope) {
 			forbidden.Detail = "scope missing"
-			forbidden.Challenges = a.scopeChallenge(who.Method, q.scopes)
+			forbidden.Challenges = a.scopeChallenge(q, who.Method)
 			return forbidden, nil
 		}
 	}
 	if p, stale := q.staleProof(r.Now, who); stale {
-		return a.challenge(r, q, failure{a.index(who.Method), p, "proof too weak or too old"}), nil
+		return a.challenge(r, q, failure{method: a.index(who.Method), problem: p, detail: "proof too weak or too old"}), nil
 	}
 	return filter.Next(), nil
 }
@@ -246,7 +257,8 @@ func (a *Auth) fulfils(r *filter.Request, q *requirement, who *filter.Identity) 
 }
 
 // challenge asks an unknown caller for credentials. It tells what was wrong only
-// with credentials of a method that the requirement takes.
+// with credentials of a method that the requirement takes. Where nothing can be
+// asked for, it refuses: a 401 must ask.
 func (a *Auth) challenge(r *filter.Request, q *requirement, failed failure) filter.Decision {
 	d := filter.Decision{
 		Verdict:    filter.Challenge,
@@ -256,29 +268,55 @@ func (a *Auth) challenge(r *filter.Request, q *requirement, failed failure) filt
 		Challenges: q.challenges,
 	}
 	methods := q.methods
+	taken := failed.method >= 0 && q.methods&(1<<failed.method) != 0
+	if taken && failed.answer != nil {
+		return answered(r, d, failed)
+	}
+	if taken && failed.final {
+		d.Verdict, d.Reason, d.Detail, d.Challenges = filter.Block, filter.ReasonBadCredentials, failed.detail, nil
+		return d
+	}
 	if q.login != "" {
 		d.Login = loginFor(q.login, r.HTTP)
-		methods = a.withoutPopUp(r.HTTP, methods)
+		methods = a.withoutPopUp(q, r.HTTP)
 	}
-	if failed.method >= 0 && q.methods&(1<<failed.method) != 0 {
+	if taken {
 		d.Reason = filter.ReasonBadCredentials
 		d.Detail = failed.detail
-		d.Challenges = a.challenges(methods, failed.method, failed.problem)
+		d.Challenges = a.challenges(q, methods, failed.method, failed.problem)
 		if failed.problem.Kind == BadRequest {
 			d.Reason = filter.ReasonMalformed
 			d.Status = http.StatusBadRequest
 		}
 	} else if methods != q.methods {
-		d.Challenges = a.challenges(methods, -1, Problem{})
+		d.Challenges = a.challenges(q, methods, -1, Problem{})
+	}
+	if len(d.Challenges) == 0 && d.Status == 0 {
+		d.Verdict, d.Login = filter.Block, ""
+		if failed.problem.Kind == StaleProof {
+			d.Reason = filter.ReasonForbidden
+		}
 	}
 	return d
 }
 
-// scopeChallenge asks a known caller for more scopes.
-func (a *Auth) scopeChallenge(method string, scopes []string) []string {
+// answered is the decision of somebody else who was asked: d with the answer.
+func answered(r *filter.Request, d filter.Decision, failed failure) filter.Decision {
+	d.Answer, d.Status, d.Detail, d.Challenges = failed.answer, failed.answer.Status, failed.detail, nil
+	switch {
+	case d.Status == http.StatusUnauthorized && len(r.HTTP.Header["Authorization"]) > 0:
+		d.Reason = filter.ReasonBadCredentials
+	case d.Status >= http.StatusBadRequest && d.Status != http.StatusUnauthorized:
+		d.Verdict, d.Reason = filter.Block, filter.ReasonForbidden
+	}
+	return d
+}
+
+// scopeChallenge asks a known caller for the scopes of q.
+func (a *Auth) scopeChallenge(q *requirement, method string) []string {
 	for _, m := range a.methods {
 		if m.Name() == method {
-			if c := m.Challenge(a.realm, Problem{Kind: MissingScope, Scopes: scopes}); c != "" {
+			if c := m.Challenge(q.realm, Problem{Kind: MissingScope, Scopes: q.scopes}); c != "" {
 				return []string{c}
 			}
 		}

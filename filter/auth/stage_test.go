@@ -228,8 +228,7 @@ func TestNewRefuses(t *testing.T) {
 		{"realm of 257 bytes", auth.Config{Realm: strings.Repeat("r", 257)}, "the realm has 257 bytes, 256 are allowed"},
 		{"method twice", auth.Config{Realm: "api", Methods: []auth.Method{key, key}}, "method key is there twice"},
 		{"65 methods", auth.Config{Realm: "api", Methods: make([]auth.Method, 65)}, "65 methods, 64 are allowed"},
-		{"nobody can be asked", auth.Config{Realm: "api", Requirements: []auth.Requirement{{ID: "x"}}}, "requirement x: none of its methods can be asked for, and every 401 must ask"},
-		{"only a method without challenge", auth.Config{Realm: "api", Methods: []auth.Method{key, header{name: "silent"}}, Requirements: []auth.Requirement{{Methods: []string{"silent"}}}}, "requirement require[0]: none of its methods can be asked for, and every 401 must ask"},
+		{"nobody can be asked", auth.Config{Realm: "api", Requirements: []auth.Requirement{{ID: "x"}}}, "requirement x: no method can fulfil it"},
 		{"several faults", auth.Config{Realm: "api", Methods: []auth.Method{key}, Requirements: []auth.Requirement{
 			{ID: "x", Methods: []string{"kee"}},
 			{Scopes: []string{"a b", `"`, "ok"}, Roles: []string{""}},

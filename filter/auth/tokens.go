@@ -140,23 +140,23 @@ const invalid = "The token is not valid"
 
 // Why a token does not hold. Expiry is told, because the remedy is the client's.
 var (
-	errTokenTooLong     = &Rejection{"token too long", invalid}
-	errTokenSyntax      = &Rejection{"not a JWT", invalid}
-	errTokenHeader      = &Rejection{"JOSE header not valid", invalid}
-	errTokenCritical    = &Rejection{"critical header parameters", invalid}
-	errTokenType        = &Rejection{"typ is not that of an access token", invalid}
-	errTokenAlgorithm   = &Rejection{"algorithm not allowed", invalid}
-	errTokenKey         = &Rejection{"no key for key id and algorithm", invalid}
-	errTokenSignature   = &Rejection{"signature does not verify", invalid}
-	errTokenClaims      = &Rejection{"claims not valid", invalid}
-	errTokenIssuer      = &Rejection{"wrong issuer", invalid}
-	errTokenAudience    = &Rejection{"wrong audience", invalid}
-	errTokenNoExpiry    = &Rejection{"no expiry", invalid}
-	errTokenExpired     = &Rejection{"token expired", "The token has expired"}
-	errTokenNotYet      = &Rejection{"token not valid yet", "The token is not valid yet"}
-	errTokenIssuedLater = &Rejection{"token issued in the future", invalid}
-	errTokenSubject     = &Rejection{"no subject", invalid}
-	errTokenRevoked     = &Rejection{"token revoked", "The token was revoked"}
+	errTokenTooLong     = &Rejection{Detail: "token too long", Description: invalid}
+	errTokenSyntax      = &Rejection{Detail: "not a JWT", Description: invalid}
+	errTokenHeader      = &Rejection{Detail: "JOSE header not valid", Description: invalid}
+	errTokenCritical    = &Rejection{Detail: "critical header parameters", Description: invalid}
+	errTokenType        = &Rejection{Detail: "typ is not that of an access token", Description: invalid}
+	errTokenAlgorithm   = &Rejection{Detail: "algorithm not allowed", Description: invalid}
+	errTokenKey         = &Rejection{Detail: "no key for key id and algorithm", Description: invalid}
+	errTokenSignature   = &Rejection{Detail: "signature does not verify", Description: invalid}
+	errTokenClaims      = &Rejection{Detail: "claims not valid", Description: invalid}
+	errTokenIssuer      = &Rejection{Detail: "wrong issuer", Description: invalid}
+	errTokenAudience    = &Rejection{Detail: "wrong audience", Description: invalid}
+	errTokenNoExpiry    = &Rejection{Detail: "no expiry", Description: invalid}
+	errTokenExpired     = &Rejection{Detail: "token expired", Description: "The token has expired"}
+	errTokenNotYet      = &Rejection{Detail: "token not valid yet", Description: "The token is not valid yet"}
+	errTokenIssuedLater = &Rejection{Detail: "token issued in the future", Description: invalid}
+	errTokenSubject     = &Rejection{Detail: "no subject", Description: invalid}
+	errTokenRevoked     = &Rejection{Detail: "token revoked", Description: "The token was revoked"}
 )
 
 // verify returns whom a token belongs to. What is cheap comes first: garbage is

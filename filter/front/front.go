@@ -61,6 +61,10 @@ func (f *Front) Refuse(w http.ResponseWriter, r *filter.Request, d filter.Decisi
 	if f.config.CORS != nil {
 		f.config.CORS.Refusal(w.Header(), r.HTTP)
 	}
+	if d.Answer != nil {
+		respond.Answer(w, r.HTTP, d.Answer)
+		return
+	}
 	f.config.Responder.Write(w, r.HTTP, d)
 }
 
