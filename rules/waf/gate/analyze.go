@@ -21,6 +21,7 @@ type probe struct {
 	names    []string // of the transformations
 	chain    []plugintypes.Transformation
 	operator plugintypes.Operator
+	name     string // of the operator
 	negated  bool
 	pattern  *dfa.Pattern // nil if the operator has to be asked
 	multi    bool         // multiMatch: the text before and after each transformation counts
@@ -203,7 +204,7 @@ func (a *analysis) link(r *seclang.Rule, l *seclang.Link, c *seclang.CompiledLin
 	if seclang.Macro(op.Arg) && op.Name != "rx" && !strings.HasPrefix(op.Name, "pm") {
 		return nil, "its argument has a variable"
 	}
-	p := &probe{targets: l.Targets, names: l.Transforms, chain: c.Transforms, operator: c.Operator, negated: op.Negated, multi: l.MultiMatch}
+	p := &probe{targets: l.Targets, names: l.Transforms, chain: c.Transforms, operator: c.Operator, name: op.Name, negated: op.Negated, multi: l.MultiMatch}
 	switch {
 	case opaque[op.Name]:
 		return nil, "@" + op.Name + " may look at more than the value"

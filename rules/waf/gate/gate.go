@@ -2,6 +2,7 @@ package gate
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,12 @@ type Options struct {
 	// MaxBytes bounds the memory of all automata; 0 takes 64 MiB. Patterns that do
 	// not fit are candidates always.
 	MaxBytes int
+
+	// MaxWork bounds the CPU time that one Apply may take, in nanoseconds as the
+	// gate estimates them before it does the work; 0 sets no bound. An Apply that
+	// comes to it takes no rule away, and calls Exceeded unless that is nil.
+	MaxWork  int
+	Exceeded func(plugintypes.TransactionState)
 }
 
 // defaultMaxBytes is the default of Options.MaxBytes.
@@ -59,6 +66,8 @@ type Gate struct {
 	scanners map[string]*scanner
 	bytes    int
 	maxBytes int
+	maxWork  int
+	exceeded func(plugintypes.TransactionState)
 
 	pool sync.Pool
 }
@@ -100,7 +109,10 @@ func New(program *seclang.Program, waf coraza.WAF, o Options) *Gate {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = defaultMaxBytes
 	}
-	g := &Gate{reasons: map[int]string{}, scanners: map[string]*scanner{}, maxBytes: o.MaxBytes}
+	g := &Gate{reasons: map[int]string{}, scanners: map[string]*scanner{}, maxBytes: o.MaxBytes, maxWork: o.MaxWork, exceeded: o.Exceeded}
+	if g.maxWork == 0 {
+		g.maxWork = math.MaxInt
+	}
 	compiled, err := program.Verify(waf)
 	if err != nil {
 		g.off = "the rules are not understood: " + err.Error()
@@ -238,6 +250,7 @@ type scratch struct {
 	texts  []text
 	at     []int
 	states int
+	work   int // that is left, in nanoseconds
 }
 
 // remover is the part of the engine's transaction that types.Transaction lacks.
@@ -261,12 +274,18 @@ func (g *Gate) Apply(state plugintypes.TransactionState) {
 	s := g.pool.Get().(*scratch)
 	defer g.pool.Put(s)
 	s.hits.Clear()
-	s.states = maxNewStates
+	s.states, s.work = maxNewStates, g.maxWork
 	ph.probe(tx, s)
-	ph.remove(tx, s)
+	switch {
+	case s.work >= 0:
+		ph.remove(tx, s)
+	case g.exceeded != nil:
+		g.exceeded(state)
+	}
 }
 
-// probe finds the probes that may match.
+// probe finds the probes that may match. It ends early where the work that is left
+// is not enough.
 func (ph *phase) probe(tx remover, s *scratch) {
 	v := tx.Variables()
 	for i := range mapSources {
@@ -278,6 +297,9 @@ func (ph *phase) probe(tx remover, s *scratch) {
 		all := src.get(v).FindAll()
 		seen := newSeen(len(all))
 		for _, d := range all {
+			if !s.spend(workValue) {
+				return
+			}
 			key := d.Key()
 			if t := values.of(key); t != nil && seen.first(t, d.Value()) {
 				t.scan(d.Value(), s)
@@ -302,6 +324,9 @@ func (ph *phase) probe(tx remover, s *scratch) {
 		all := c.FindAll()
 		seen := newSeen(len(all))
 		for _, d := range all {
+			if !s.spend(workValue) {
+				return
+			}
 			if t := k.of(d.Key()); t != nil && seen.first(t, d.Value()) {
 				t.scan(d.Value(), s)
 			}

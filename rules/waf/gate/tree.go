@@ -94,6 +94,9 @@ func (t *tree) scan(value string, s *scratch) {
 		n := &t.nodes[i]
 		from := at[n.parent]
 		if n.always || texts[from].touch&n.trigger != 0 {
+			if !s.spend(len(texts[from].value) * workTransform) {
+				break
+			}
 			// An error of a transformation leaves the text as it is.
 			if v, changed, err := n.apply(texts[from].value); err == nil && v != texts[from].value && (changed || !n.multi) {
 				from = slices.IndexFunc(texts, func(x text) bool { return x.value == v })
@@ -108,7 +111,7 @@ func (t *tree) scan(value string, s *scratch) {
 	for i := range texts {
 		t.scanner.scan(texts[i].value, t.bits, s)
 	}
-	for i := range t.nodes {
+	for i := range at {
 		t.nodes[i].ask(texts[at[i]].value, s)
 	}
 	s.texts, s.at = texts[:0], at[:0]
@@ -118,7 +121,7 @@ func (t *tree) scan(value string, s *scratch) {
 // ask puts the probes of a node whose operator matches into the hits.
 func (n *node) ask(value string, s *scratch) {
 	for _, p := range n.asked {
-		if !s.hits.Has(p.id) && p.operator.Evaluate(nobody{}, value) != p.negated {
+		if !s.hits.Has(p.id) && s.spend(p.askWork(value)) && p.operator.Evaluate(nobody{}, value) != p.negated {
 			s.hits.Add(p.id)
 		}
 	}
@@ -154,6 +157,8 @@ type scanner struct {
 	once    sync.Once
 	maximum int // bytes
 	set     *dfa.Set
+
+	automata int
 }
 
 // scanner returns the scanner of probes; nil if there are none.
@@ -197,6 +202,9 @@ func (c *scanner) scan(value string, wanted dfa.Bits, s *scratch) {
 		s.hits.Or(wanted)
 		return
 	}
+	if !s.spend(len(value) * c.automata * workScan) {
+		return
+	}
 	s.found.Clear()
 	c.set.ScanWithin(value, s.found, &s.states)
 	for i, w := range s.found {
@@ -229,5 +237,5 @@ func (c *scanner) build() {
 	if err != nil {
 		return
 	}
-	c.set = set
+	c.set, c.automata = set, set.Stats().Automata
 }
