@@ -1,0 +1,83 @@
+// Package injection tells cheaply that a text holds neither SQL injection nor
+// script.
+//
+// The operators @detectSQLi and @detectXSS of Coraza ask libinjection-go. The
+// functions of this package read a text as that library does, byte by byte,
+// with the same rules and tables, but without allocation, and without doing
+// anything twice. MaySQLi and MayXSS return false only for texts for which the
+// library answers no. Their true is the library's yes too, except for the rare
+// texts that the package does not follow to the end.
+//
+// All functions may be used by any number of goroutines.
+package injection
+
+//go:generate go run ./internal/gentables
+
+import (
+	"runtime/debug"
+
+	"github.com/corazawaf/libinjection-go"
+)
+
+// exact is false in a binary whose libinjection-go is another one than the
+// package reproduces; then the library is asked about everything.
+var exact = sameLibrary(debug.ReadBuildInfo())
+
+// MaySQLi returns false if @detectSQLi provably does not match s. True means
+// that it has to be asked. It allocates nothing, and its time is linear in
+// len(s).
+func MaySQLi(s string) bool {
+	if !exact {
+		return true
+	}
+	v, _ := sqli(s)
+	return v != clean
+}
+
+// MayXSS returns false if @detectXSS provably does not match s. True means that
+// it has to be asked. It allocates nothing, and its time is linear in len(s).
+func MayXSS(s string) bool {
+	return !exact || xss(s)
+}
+
+// SQLi returns what libinjection.IsSQLi returns: whether s holds SQL injection
+// and, if it does, its fingerprint. It allocates only the fingerprint, unless
+// the library itself has to be asked.
+func SQLi(s string) (bool, string) {
+	if exact {
+		switch v, p := sqli(s); v {
+		case clean:
+			return false, ""
+		case found:
+			return true, string(p.cats[:p.n])
+		}
+	}
+	return libinjection.IsSQLi(s)
+}
+
+// XSS returns what libinjection.IsXSS returns: whether s holds a script. It
+// allocates nothing.
+func XSS(s string) bool {
+	if exact {
+		return xss(s)
+	}
+	return libinjection.IsXSS(s)
+}
+
+const libraryPath = "github.com/corazawaf/libinjection-go"
+
+// sameLibrary reports whether the binary was built with the version of
+// libinjection-go that the tables come from. A program that embeds this module
+// may need a newer one for other reasons. A binary without build information
+// is trusted: it was built without modules, or within this one.
+func sameLibrary(info *debug.BuildInfo, ok bool) bool {
+	if !ok {
+		return true
+	}
+	for _, m := range info.Deps {
+		if m.Path == libraryPath {
+			return m.Version == libraryVersion && m.Replace == nil
+		}
+	}
+	return true
+}
