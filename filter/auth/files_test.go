@@ -32,6 +32,8 @@ func read(t *testing.T, file string) error {
 		_, err = auth.NewBearer(c)
 	case ".yaml":
 		_, err = auth.NewAPIKey(auth.APIKeyConfig{Keys: f})
+	case ".urlkeys":
+		_, err = auth.NewSignedURL(auth.SignedURLConfig{Keys: f})
 	case ".groups":
 		users, readErr := os.ReadFile("testdata/good/migrated.htpasswd")
 		if readErr != nil {
