@@ -98,7 +98,7 @@ func TestBadFiles(t *testing.T) {
 			if message != want[name] && !*update {
 				t.Errorf("got  %s\nwant %s", message, want[name])
 			}
-			if strings.Contains(message, "bm90IGEga2V5") || strings.Contains(message, "secret") || strings.Contains(message, "$2a$04$") {
+			if strings.Contains(message, "bm90IGEga2V5") || filepath.Ext(file) != ".urlkeys" && strings.Contains(message, "secret") || strings.Contains(message, "MDEyMzQ1") || strings.Contains(message, "c2hvcnQ") || strings.Contains(message, "$2a$04$") {
 				t.Errorf("the error holds a secret: %s", message)
 			}
 			delete(want, name)
