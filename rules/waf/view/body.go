@@ -30,6 +30,10 @@ type Body struct {
 	Data []byte
 	// Cut says that Data is only the beginning.
 	Cut bool
+	// Whole says of a body of kind XML that Data is the document as the client sent
+	// it, but for a byte order mark. What the rules see is the same as if the stage
+	// had prepared it.
+	Whole bool
 }
 
 // Body fills v, which holds what the rules of phase 1 see, with what those of
@@ -64,6 +68,9 @@ func (b *Builder) fill(v *View, in Body, parser string) Reason {
 		v.single[inboundDataError] = "1"
 	}
 	data := textOf(in.Data)
+	if in.Whole && (in.Kind != XML || parser != kindProcessors[XML] || in.Cut) {
+		return Processor // the rules see the document as it was prepared
+	}
 	switch {
 	case in.Kind == JSON && parser == kindProcessors[Text]:
 		// Text that has turned out to be JSON.
@@ -89,6 +96,12 @@ func (b *Builder) fill(v *View, in Body, parser string) Reason {
 		v.list[argsPost] = list
 		v.addArguments(size)
 		return Known
+	case "JSON":
+		return b.json(v, data)
+	case "MULTIPART":
+		return b.multipart(v, data, in.Cut)
+	case "XML":
+		return b.xml(v, data, in.Whole)
 	}
 	return Processor
 }
@@ -101,8 +114,5 @@ func (v *View) setBody(data string) {
 
 // addArguments adds the size of the arguments of the body to that of the query.
 func (v *View) addArguments(size int) {
-	for _, p := range v.list[argsGet] {
-		size += len(p.Name) + len(p.Value)
-	}
-	v.single[argsCombinedSize] = v.number(size)
+	v.single[argsCombinedSize] = v.number(v.getSize + size)
 }

@@ -107,6 +107,7 @@ func (v *View) header(h *http.Request) Reason {
 			}
 			if len(values) > 0 {
 				typed = true
+				v.media = values[0]
 				if name := processorOf(values[0]); name != "" {
 					v.single[processor] = name
 				}

@@ -21,9 +21,9 @@ const (
 	Size
 	// Processor is a body parser that is not known here.
 	Processor
-	// MalformedJSON is a JSON document that does not parse, or is nested or
+	// OddJSON is a JSON document that does not parse, or is nested or
 	// grows beyond the limits.
-	MalformedJSON
+	OddJSON
 	// OddMultipart is a multipart body that two parsers could read differently.
 	OddMultipart
 	// OddXML is an XML document with more in it than elements, attributes, text
@@ -37,7 +37,7 @@ const NumReasons = int(numReasons)
 
 var reasonNames = [...]string{
 	Unset: "unset", Known: "known", Target: "target", Arguments: "arguments", Header: "header", Size: "size",
-	Processor: "processor", MalformedJSON: "json", OddMultipart: "multipart", OddXML: "xml",
+	Processor: "processor", OddJSON: "json", OddMultipart: "multipart", OddXML: "xml",
 }
 
 // String returns the reason in one lower-case word, as metrics label it.

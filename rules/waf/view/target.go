@@ -65,6 +65,7 @@ func (b *Builder) target(v *View, r *filter.Request) Reason {
 		return Arguments
 	}
 	v.list[argsGet] = list
+	v.getSize = size
 	v.single[argsCombinedSize] = v.number(size)
 	return Known
 }

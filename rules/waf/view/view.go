@@ -25,6 +25,9 @@ type View struct {
 	list    [numLists][]Pair
 	buf     []byte
 	frames  []frame // the JSON containers that are open
+	path    []byte  // the name of the last of them
+	getSize int     // bytes of the arguments of the query
+	media   string  // the first Content-Type
 }
 
 // What a View keeps from one request to the next.
@@ -49,7 +52,7 @@ func (v *View) Release() {
 // Reset empties v. It keeps no reference to a request, and no more memory than a
 // usual request needs.
 func (v *View) Reset() {
-	v.request, v.phase = nil, 0
+	v.request, v.phase, v.getSize, v.media = nil, 0, 0, ""
 	v.single = defaults
 	for i := range v.list {
 		if cap(v.list[i]) > keepPairs {
@@ -67,6 +70,9 @@ func (v *View) Reset() {
 		v.frames = nil
 	}
 	v.frames = v.frames[:0]
+	if cap(v.path) > keepBuffer {
+		v.path = nil
+	}
 }
 
 // Phase returns 1 if v holds what the rules of phase 1 see, 2 if it holds what

@@ -1,0 +1,283 @@
+package view
+
+import (
+	"mime"
+	"strings"
+)
+
+// maxFiles bounds the files of one body whose names are compared with each other.
+const maxFiles = 128
+
+// multipart sets the fields and files of a multipart body (RFC 7578) that has one
+// reading: every line ends with CRLF, no header goes on in a second line, no
+// parameter is extended (RFC 5987), nothing stands before the first boundary, and
+// the last one is there.
+func (b *Builder) multipart(v *View, s string, cut bool) Reason {
+	if cut {
+		return OddMultipart
+	}
+	boundary, ok := v.boundary()
+	if !ok {
+		return OddMultipart
+	}
+	mark := v.mark()
+	v.buf = append(v.buf, "\r\n--"...)
+	v.buf = append(v.buf, boundary...)
+	delimiter := v.since(mark)
+	if !strings.HasPrefix(s, delimiter[2:]) {
+		return OddMultipart
+	}
+	rest := s[len(delimiter)-2:]
+	total, size := 0, 0
+	for parts := 0; ; parts++ {
+		// Behind a boundary.
+		if strings.HasPrefix(rest, "--") {
+			if rest = rest[2:]; rest != "" && !strings.HasPrefix(rest, "\r\n") {
+				return OddMultipart
+			}
+			break
+		}
+		if !strings.HasPrefix(rest, "\r\n") {
+			return OddMultipart
+		}
+		if parts == b.o.Arguments {
+			return Arguments
+		}
+		var p part
+		if rest, ok = v.partHeader(&p, rest[2:]); !ok {
+			return OddMultipart
+		}
+		var content string
+		if content, rest, ok = cutPart(rest, delimiter); !ok {
+			return OddMultipart
+		}
+		total += len(content)
+		if p.filename == "" {
+			v.list[argsPost] = append(v.list[argsPost], Pair{p.name, content})
+			size += len(p.name) + len(content)
+			continue
+		}
+		v.list[partFilenames] = append(v.list[partFilenames], Pair{p.name, p.filename})
+		v.list[files] = append(v.list[files], Pair{"", p.filename})
+		v.list[filesNames] = append(v.list[filesNames], Pair{"", p.name})
+		if !v.addFileSize(p.filename, len(content)) {
+			return Arguments
+		}
+	}
+	if len(v.list[partHeaders]) > b.o.Arguments {
+		return Arguments
+	}
+	v.single[filesCombinedSize] = v.number(total)
+	v.addArguments(size)
+	return Known
+}
+
+// boundary returns the boundary that the request's Content-Type names.
+func (v *View) boundary() (string, bool) {
+	media, rest, _ := strings.Cut(v.media, ";")
+	if rest = v.media[len(media):]; hasPrefixFold(media, "multipart/form-data") && len(media) == len("multipart/form-data") {
+		var p parameters
+		if v.parameters(&p, rest) {
+			return p.boundary, p.boundary != ""
+		}
+	}
+	media, all, err := mime.ParseMediaType(v.media)
+	if err != nil || !strings.HasPrefix(media, "multipart/") {
+		return "", false
+	}
+	return all["boundary"], all["boundary"] != "" && !strings.ContainsAny(all["boundary"], "\r\n")
+}
+
+// cutPart returns the content of a part and what follows the boundary behind it.
+func cutPart(s, delimiter string) (content, rest string, ok bool) {
+	if strings.HasPrefix(s, delimiter[2:]) {
+		// Nothing between the header and the boundary, not even a line end.
+		if rest := s[len(delimiter)-2:]; endsBoundary(rest) {
+			return "", rest, true
+		}
+	}
+	for from := 0; ; {
+		i := strings.Index(s[from:], delimiter)
+		if i < 0 {
+			return "", "", false
+		}
+		from += i + len(delimiter)
+		if rest := s[from:]; endsBoundary(rest) {
+			return s[:from-len(delimiter)], rest, true
+		}
+	}
+}
+
+// endsBoundary reports whether the engine's parser takes what stands before rest
+// for a boundary.
+func endsBoundary(rest string) bool {
+	if rest == "" {
+		return true
+	}
+	switch rest[0] {
+	case ' ', '\t', '\r', '\n':
+		return true
+	}
+	return strings.HasPrefix(rest, "--")
+}
+
+// part is what the header of a part says.
+type part struct {
+	name, filename string
+}
+
+// partHeader reads the header of a part, with the empty line behind it, and adds
+// its fields.
+func (v *View) partHeader(p *part, s string) (rest string, ok bool) {
+	first := len(v.list[partHeaders])
+	disposition := ""
+	for !strings.HasPrefix(s, "\r\n") {
+		end := strings.IndexByte(s, '\r')
+		if end < 0 || end+1 == len(s) || s[end+1] != '\n' {
+			return "", false
+		}
+		line := trimBlanks(s[:end])
+		key, ok := v.fieldName(line)
+		if !ok || s[0] == ' ' || s[0] == '\t' {
+			return "", false
+		}
+		s = s[end+2:]
+		value := line[len(key)+1:]
+		for i := range len(value) {
+			if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
+				return "", false
+			}
+		}
+		value = trimBlanks(value)
+		switch key {
+		case "Content-Disposition":
+			disposition = value
+		case "Content-Transfer-Encoding":
+			if strings.EqualFold(value, "quoted-printable") {
+				return "", false
+			}
+		}
+		shown := line
+		if line[:len(key)] != key || len(line) != len(key)+2+len(value) || line[len(key)+1] != ' ' {
+			mark := v.mark()
+			v.buf = append(v.buf, key...)
+			v.buf = append(v.buf, ": "...)
+			v.buf = append(v.buf, value...)
+			shown = v.since(mark)
+		}
+		for _, other := range v.list[partHeaders][first:] {
+			if strings.HasPrefix(other.Value, key) && other.Value[len(key)] == ':' {
+				return "", false
+			}
+		}
+		v.list[partHeaders] = append(v.list[partHeaders], Pair{"", shown})
+	}
+	if disposition != "" {
+		kind, _, _ := strings.Cut(disposition, ";")
+		var all parameters
+		if !isToken(kind) || !v.parameters(&all, disposition[len(kind):]) {
+			return "", false
+		}
+		p.filename = all.filename
+		if strings.EqualFold(kind, "form-data") {
+			p.name = all.name
+		}
+	}
+	for i := range v.list[partHeaders][first:] {
+		v.list[partHeaders][first+i].Name = p.name
+	}
+	v.list[partNames] = append(v.list[partNames], Pair{p.name, p.name})
+	return s[2:], true
+}
+
+// fieldName returns the name of a header field in its canonical form. The length is
+// that of what stands in the line.
+func (v *View) fieldName(line string) (string, bool) {
+	canonical, upper := true, true
+	for i := range len(line) {
+		c := line[i]
+		switch {
+		case c == ':':
+			if i == 0 {
+				return "", false
+			}
+			name := line[:i]
+			if canonical {
+				return name, true
+			}
+			mark := v.mark()
+			upper = true
+			for j := range len(name) {
+				c := name[j]
+				if upper && 'a' <= c && c <= 'z' {
+					c -= 'a' - 'A'
+				} else if !upper && 'A' <= c && c <= 'Z' {
+					c += 'a' - 'A'
+				}
+				v.buf = append(v.buf, c)
+				upper = c == '-'
+			}
+			return v.since(mark), true
+		case 'a' <= c && c <= 'z':
+			canonical = canonical && !upper
+			upper = false
+		case 'A' <= c && c <= 'Z':
+			canonical = canonical && upper
+			upper = false
+		case c == '-':
+			upper = true
+		case '0' <= c && c <= '9':
+			upper = false
+		default:
+			return "", false
+		}
+	}
+	return "", false
+}
+
+// trimBlanks takes blanks and tabs off both ends.
+func trimBlanks(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+// addFileSize adds the size of a file. The collection has one for each name, the
+// last, and takes names that differ in case for one. It reports whether it could
+// tell.
+func (v *View) addFileSize(name string, size int) bool {
+	list := v.list[filesSizes]
+	if len(list) >= maxFiles {
+		return false
+	}
+	fresh := Pair{name, v.number(size)}
+	for i := range list {
+		if foldsTo(list[i].Name, name) {
+			list[i] = fresh
+			return true
+		}
+	}
+	v.list[filesSizes] = append(list, fresh)
+	return true
+}
+
+// foldsTo reports whether two names are one to the engine's collections.
+func foldsTo(a, b string) bool {
+	if isASCII(a) && isASCII(b) {
+		return strings.EqualFold(a, b)
+	}
+	return strings.ToLower(a) == strings.ToLower(b) // which is not what EqualFold does
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
