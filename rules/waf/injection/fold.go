@@ -41,7 +41,7 @@ func (f *folder) fold() int {
 		if !f.next(&v[0]) {
 			return 0
 		}
-		if c := v[0].cat; c != catComment && c != '(' && c != catType && !v[0].isUnary() {
+		if c := v[0].cat; c != catComment && c != '(' && c != catType && !f.isUnary(&v[0]) {
 			break
 		}
 	}
@@ -115,118 +115,140 @@ const (
 )
 
 // fold2 applies the rules for the two tokens at left. It returns the new end
-// of the window and the new left.
+// of the window and the new left. The rules of one first category are in the
+// order of the library's.
 func (f *folder) fold2(pos, left int) (int, int, step) {
 	a, b := &f.v[left], &f.v[left+1]
-	switch {
-	case a.cat == catString && b.cat == catString,
-		a.cat == ';' && b.cat == ';':
-		return pos - 1, left, stepAgain
-	case (a.cat == catOperator || a.cat == catLogic) && (b.isUnary() || b.cat == catType):
-		return pos - 1, 0, stepAgain
-	case a.cat == '(' && b.isUnary():
-		return pos - 1, max(left-1, 0), stepAgain
-	case f.merge(a, b):
-		return pos - 1, max(left-1, 0), stepAgain
-	case a.cat == ';' && b.cat == catFunction && len(b.val) >= 2 && equalFold("IF", b.val[:2]):
-		// Behind a semicolon it is the statement of Transact-SQL.
-		b.cat = catTSQL
-		return pos, left, stepAgain
-	case (a.cat == catWord || a.cat == catVariable) && b.cat == '(' && callable(a.val):
-		a.cat = catFunction
-		return pos, left, stepAgain
-	case a.cat == catKeyword && (equalFold("IN", a.val) || equalFold("NOT IN", a.val)):
-		if b.cat == '(' {
-			a.cat = catOperator
-		} else {
-			a.cat = catWord
+	switch a.cat {
+	case catString, ';':
+		switch {
+		case b.cat == a.cat:
+			return pos - 1, left, stepAgain
+		case a.cat == ';' && b.cat == catFunction && equalFold("IF", f.value(b)[:2]):
+			// Behind a semicolon it is the statement of Transact-SQL.
+			b.cat = catTSQL
+			return pos, left, stepAgain
 		}
-		return pos, left, stepAgain
-	case a.cat == catOperator && (equalFold("LIKE", a.val) || equalFold("NOT LIKE", a.val)):
-		if b.cat == '(' {
-			a.cat = catFunction
+	case catOperator, catLogic:
+		switch {
+		case b.cat == catType || f.isUnary(b):
+			return pos - 1, 0, stepAgain
+		case f.merge(a, b):
+			return pos - 1, max(left-1, 0), stepAgain
+		case a.cat == catOperator && a.kw != 0 && (a.kw == kwLike || a.kw == kwNotLike):
+			if b.cat == '(' {
+				a.cat = catFunction
+			}
+			return pos, left, stepNone
 		}
-	case a.cat == catType && (b.cat == catWord || b.cat == catNumber || b.cat == catType || b.cat == '(' ||
-		b.cat == catFunction || b.cat == catVariable || b.cat == catString):
-		*a = *b
-		return pos - 1, 0, stepAgain
-	case a.cat == catCollate && b.cat == catWord:
-		// A word with an underscore is taken for a collation.
-		if strings.IndexByte(b.val, '_') >= 0 {
-			b.cat = catType
-			return pos, 0, stepNone
+	case '(':
+		switch {
+		case f.isUnary(b):
+			return pos - 1, max(left-1, 0), stepAgain
+		case b.cat == '(':
+			return pos - 1, 0, stepAgain
 		}
-	case a.cat == catBackslash:
+	case ')':
+		if b.cat == ')' {
+			return pos - 1, 0, stepAgain
+		}
+	case catWord, catVariable:
+		switch {
+		case b.cat == '(':
+			if f.callable(a) {
+				a.cat = catFunction
+				return pos, left, stepAgain
+			}
+		case f.merge(a, b):
+			return pos - 1, max(left-1, 0), stepAgain
+		}
+	case catUnion, catFunction, catExpression, catTSQL:
+		if f.merge(a, b) {
+			return pos - 1, max(left-1, 0), stepAgain
+		}
+	case catKeyword:
+		switch {
+		case f.merge(a, b):
+			return pos - 1, max(left-1, 0), stepAgain
+		case a.kw != 0 && (a.kw == kwIn || a.kw == kwNotIn):
+			if a.cat = catWord; b.cat == '(' {
+				a.cat = catOperator
+			}
+			return pos, left, stepAgain
+		}
+	case catType:
+		if f.merge(a, b) {
+			return pos - 1, max(left-1, 0), stepAgain
+		}
+		if isOperand(b.cat) || b.cat == catType || b.cat == '(' || b.cat == catFunction {
+			*a = *b
+			return pos - 1, 0, stepAgain
+		}
+	case catCollate:
+		if b.cat == catWord {
+			// A word with an underscore is taken for a collation.
+			if strings.IndexByte(f.value(b), '_') >= 0 {
+				b.cat = catType
+				left = 0
+			}
+			return pos, left, stepNone
+		}
+	case catBackslash:
 		if b.isArithmetic() {
 			a.cat = catNumber
 			return pos, 0, stepAgain
 		}
 		*a = *b
 		return pos - 1, 0, stepAgain
-	case a.cat == '(' && b.cat == '(',
-		a.cat == ')' && b.cat == ')':
-		return pos - 1, 0, stepAgain
-	case a.cat == '{' && b.cat == catWord:
-		if len(b.val) == 0 {
-			b.cat = catEvil
-			return pos, left + 2, stepEnd
+	case '{':
+		if b.cat == catWord {
+			if b.n == 0 {
+				b.cat = catEvil
+				return pos, left + 2, stepEnd
+			}
+			return pos - 2, 0, stepAgain
 		}
-		return pos - 2, 0, stepAgain
-	case b.cat == '}':
+	}
+	if b.cat == '}' {
 		return pos - 1, 0, stepAgain
 	}
 	return pos, left, stepNone
 }
 
 // callable reports whether a word or variable is also the name of a function.
-func callable(w string) bool {
-	if len(w) < 4 || len(w) > 17 || letterBit(w[0])&callableLetters == 0 {
-		return false
+func (f *folder) callable(t *token) bool {
+	if t.cat == catVariable && t.n > 0 {
+		// Variables are not looked up when they are read.
+		t.name(findWord(f.value(t)))
 	}
-	for _, name := range callables {
-		if equalFold(name, w) {
-			return true
-		}
-	}
-	return false
+	return keywords[t.kw].callable
 }
-
-var callables = [...]string{
-	"USER_ID", "USER_NAME", "DATABASE", "PASSWORD", "USER", "CURRENT_USER",
-	"CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP",
-}
-
-const callableLetters = 1<<('U'-'A') | 1<<('D'-'A') | 1<<('P'-'A') | 1<<('C'-'A') | 1<<('L'-'A')
 
 // merge makes one token of two that are a phrase of the word table.
 func (f *folder) merge(a, b *token) bool {
-	n := len(a.val) + 1 + len(b.val)
-	if n > maxValue+1 || len(a.val) == 0 || len(b.val) == 0 || !mergeable(a.cat) || !mergeable(b.cat) && b.cat != catLogic {
+	if !(keywords[a.kw].head || a.odd) || !(keywords[b.kw].tail || b.odd) ||
+		!mergeable(a.cat) || !mergeable(b.cat) && b.cat != catLogic {
+		return false
+	}
+	n := int(a.n) + 1 + int(b.n)
+	if n > maxValue+1 {
 		return false
 	}
 	var buf [maxValue + 1]byte
-	ascii := isASCII(a.val) && isASCII(b.val)
-	if ascii && (phraseHead[len(a.val)]&letterBit(a.val[0]) == 0 || phraseTail[len(b.val)]&letterBit(b.val[0]) == 0) {
+	copy(buf[:], f.value(a))
+	buf[a.n] = ' '
+	copy(buf[a.n+1:], f.value(b))
+	kw, odd := findWord(string(buf[:n]))
+	if keywords[kw].cat == catNone {
 		return false
 	}
-	copy(buf[:], a.val)
-	buf[len(a.val)] = ' '
-	copy(buf[len(a.val)+1:], b.val)
-	var i uint16
-	if phrase := string(buf[:n]); ascii {
-		i = findWord(phrase)
-	} else {
-		i = findNonASCII(phrase)
-	}
-	if i == 0 {
-		return false
-	}
-	if !ascii {
+	if odd {
 		// The merged value would have to keep its spelling, because later rules
 		// compare it with ASCII letters only.
 		f.unsure = true
 	}
-	*a = token{val: keywords[i].text, cat: keywords[i].cat, open: a.open, end: a.end}
+	a.kw, a.cat, a.n, a.sign = kw, keywords[kw].cat, uint8(len(keywords[kw].text)), 0
+	a.odd = false
 	return true
 }
 
@@ -241,34 +263,56 @@ func mergeable(cat byte) bool {
 // fold3 applies the rules for the three tokens at left.
 func (f *folder) fold3(pos, left int) (int, int, bool) {
 	a, b, c := &f.v[left], &f.v[left+1], &f.v[left+2]
-	switch {
-	case a.cat == catNumber && b.cat == catOperator && c.cat == catNumber,
-		a.cat == catOperator && b.cat != '(' && c.cat == catOperator,
-		a.cat == catLogic && c.cat == catLogic,
-		a.cat == catVariable && b.cat == catOperator && (c.cat == catVariable || c.cat == catNumber || c.cat == catWord),
-		(a.cat == catWord || a.cat == catNumber) && b.cat == catOperator && (c.cat == catNumber || c.cat == catWord),
-		isOperand(a.cat) && b.cat == catOperator && b.val == "::" && c.cat == catType,
-		isOperand(a.cat) && b.cat == ',' && isOperand(c.cat):
-		return pos - 2, 0, true
-	case (a.cat == catExpression || a.cat == catGroup || a.cat == ',') && b.isUnary() && c.cat == '(',
-		(a.cat == catKeyword || a.cat == catExpression || a.cat == catGroup) && b.isUnary() &&
-			(isOperand(c.cat) || c.cat == catFunction):
-		*b = *c
-		return pos - 1, 0, true
-	case a.cat == ',' && b.isUnary() && isOperand(c.cat):
-		*b = *c
-		return pos - 3, 0, true
-	case a.cat == ',' && b.isUnary() && c.cat == catFunction:
-		*b = *c
-		return pos - 1, 0, true
-	case a.cat == catWord && b.cat == catDot && c.cat == catWord:
-		return pos - 2, 0, true
-	case a.cat == catExpression && b.cat == catDot && c.cat == catWord:
-		*b = *c
-		return pos - 1, 0, true
-	case a.cat == catFunction && b.cat == '(' && c.cat != ')':
+	switch a.cat {
+	case catNumber, catWord, catVariable, catString:
+		switch b.cat {
+		case catOperator:
+			if a.cat != catString && (c.cat == catNumber || c.cat == catWord || a.cat == catVariable && c.cat == catVariable) ||
+				c.cat == catType && b.n == 2 && f.value(b) == "::" {
+				return pos - 2, 0, true
+			}
+		case ',':
+			if isOperand(c.cat) {
+				return pos - 2, 0, true
+			}
+		case catDot:
+			if a.cat == catWord && c.cat == catWord {
+				return pos - 2, 0, true
+			}
+		}
+	case catOperator:
+		if b.cat != '(' && c.cat == catOperator {
+			return pos - 2, 0, true
+		}
+	case catLogic:
+		if c.cat == catLogic {
+			return pos - 2, 0, true
+		}
+	case catExpression, catGroup:
+		if f.isUnary(b) && (c.cat == '(' || isOperand(c.cat) || c.cat == catFunction) ||
+			a.cat == catExpression && b.cat == catDot && c.cat == catWord {
+			*b = *c
+			return pos - 1, 0, true
+		}
+	case catKeyword:
+		if f.isUnary(b) && (isOperand(c.cat) || c.cat == catFunction) {
+			*b = *c
+			return pos - 1, 0, true
+		}
+	case ',':
+		if f.isUnary(b) {
+			switch {
+			case c.cat == '(' || c.cat == catFunction:
+				*b = *c
+				return pos - 1, 0, true
+			case isOperand(c.cat):
+				*b = *c
+				return pos - 3, 0, true
+			}
+		}
+	case catFunction:
 		// USER() has no argument.
-		if equalFold("USER", a.val) {
+		if b.cat == '(' && c.cat != ')' && a.kw == kwUser {
 			a.cat = catWord
 		}
 	}

@@ -33,13 +33,15 @@ const (
 const opClasses = 16
 
 var (
-	classes = makeClasses()
+	classes = *makeClasses()
 	// opClass numbers the bytes that begin an operator of two bytes.
 	opClass = [256]uint8{'!': 1, '&': 2, '*': 3, ':': 4, '<': 5, '=': 6, '>': 7, '|': 8}
 
-	wordEnd = byteSet(" []{}<>:\\?=@!#~+-*/&|^%(),';\t\n\v\f\r\"\xa0\x00")
-	varEnd  = byteSet(" <>:\\?=@!#~+-*/&|^%(),';\t\n\v\f\r'`\"")
+	varEnd = byteSet(" <>:\\?=@!#~+-*/&|^%(),';\t\n\v\f\r'`\"")
 )
+
+// wordEnds are the bytes that end a word.
+const wordEnds = " []{}<>:\\?=@!#~+-*/&|^%(),';\t\n\v\f\r\"\xa0\x00"
 
 func byteSet(s string) *[256]bool {
 	t := new([256]bool)
@@ -87,44 +89,64 @@ func makeClasses() *[256]class {
 	return t
 }
 
-// token is one token. val is at most maxValue bytes of it, open and end are
-// the quotes of a string, 0 where there is none.
+// token is one token. Its value is the n bytes of the text from pos on, at most
+// maxValue, or the keyword kw if it was merged from several. kw is also set for
+// single words that are in the table, spelled in ASCII. open and end are the
+// quotes of a string, 0 where there is none.
 type token struct {
-	val            string
+	pos            int32
+	kw             uint16
+	n              uint8
 	cat, open, end byte
+	// sign is set for an operator of one byte, which it is.
+	sign byte
+	// odd is set for a word of the table that is not spelled in ASCII.
+	odd bool
 }
 
-func (t *token) set(cat byte, val string) {
-	if len(val) > maxValue {
-		val = val[:maxValue]
+// set makes t a token of the bytes from pos to end.
+func (t *token) set(cat byte, pos, end int) {
+	t.cat, t.pos, t.n = cat, int32(pos), uint8(min(end-pos, maxValue))
+}
+
+func (t *token) setSign(pos int, sign byte) {
+	t.cat, t.pos, t.n, t.sign = catOperator, int32(pos), 1, sign
+}
+
+// value is the text of t.
+func (l *lexer) value(t *token) string {
+	if t.kw != 0 {
+		return keywords[t.kw].text
 	}
-	t.cat, t.val = cat, val
+	return l.s[t.pos : int(t.pos)+int(t.n)]
 }
 
 // isUnary reports whether t is one of + - ! ~ !! NOT.
-func (t *token) isUnary() bool {
+func (l *lexer) isUnary(t *token) bool {
 	if t.cat != catOperator {
 		return false
 	}
-	switch len(t.val) {
+	switch t.n {
 	case 1:
-		c := t.val[0]
-		return c == '+' || c == '-' || c == '!' || c == '~'
+		return t.sign == '+' || t.sign == '-' || t.sign == '!' || t.sign == '~'
 	case 2:
-		return t.val == "!!"
+		return l.s[t.pos] == '!' && l.s[t.pos+1] == '!'
 	case 3:
-		return equalFold("NOT", t.val)
+		return t.kw == kwNot
 	}
 	return false
 }
 
 // isArithmetic reports whether t is one of * / + - %.
 func (t *token) isArithmetic() bool {
-	if t.cat != catOperator || len(t.val) != 1 {
+	if t.cat != catOperator {
 		return false
 	}
-	c := t.val[0]
-	return c == '*' || c == '/' || c == '+' || c == '-' || c == '%'
+	switch t.sign {
+	case '*', '/', '+', '-', '%':
+		return true
+	}
+	return false
 }
 
 // lexer reads the tokens of one text in one context.
@@ -182,9 +204,9 @@ func (l *lexer) read(t *token, c byte, k class) int {
 	case classDigit:
 		return l.number(t)
 	case classPunct:
-		t.set(c, s[pos:pos+1])
+		t.set(c, pos, pos+1)
 	case classOp1:
-		t.set(catOperator, s[pos:pos+1])
+		t.setSign(pos, s[pos])
 	case classOp2:
 		return l.operator(t)
 	case classQuote:
@@ -194,7 +216,7 @@ func (l *lexer) read(t *token, c byte, k class) int {
 		if l.mysql {
 			return l.lineComment(t)
 		}
-		t.set(catOperator, s[pos:pos+1])
+		t.setSign(pos, s[pos])
 	case classDash:
 		if pos+1 < len(s) && s[pos+1] == '-' {
 			switch {
@@ -205,31 +227,31 @@ func (l *lexer) read(t *token, c byte, k class) int {
 				return l.lineComment(t)
 			}
 		}
-		t.set(catOperator, s[pos:pos+1])
+		t.setSign(pos, s[pos])
 	case classSlash:
 		return l.slash(t)
 	case classMoney:
 		return l.money(t)
 	case classBackslash:
 		if pos+1 < len(s) && s[pos+1] == 'N' {
-			t.set(catNumber, s[pos:pos+2])
+			t.set(catNumber, pos, pos+2)
 			return pos + 2
 		}
-		t.set(catBackslash, s[pos:pos+1])
+		t.set(catBackslash, pos, pos+1)
 	case classBracket:
 		end := strings.IndexByte(s[pos:], ']')
 		if end < 0 {
-			t.set(catWord, s[pos:])
+			t.set(catWord, pos, len(s))
 			return len(s)
 		}
-		t.set(catWord, s[pos:pos+end+1])
+		t.set(catWord, pos, pos+end+1)
 		return pos + end + 1
 	case classTick:
 		return l.tick(t)
 	case classAt:
 		return l.variable(t)
 	case classUnknown:
-		t.set(catUnknown, s[pos:pos+1])
+		t.set(catUnknown, pos, pos+1)
 	case classB:
 		return l.digits(t, isBinary)
 	case classX:
@@ -271,10 +293,10 @@ func (l *lexer) lineComment(t *token) int {
 	rest := l.s[l.pos:]
 	i := strings.IndexByte(rest, '\n')
 	if i < 0 {
-		t.set(catComment, rest)
+		t.set(catComment, l.pos, len(l.s))
 		return len(l.s)
 	}
-	t.set(catComment, rest[:i])
+	t.set(catComment, l.pos, l.pos+i)
 	return l.pos + i + 1
 }
 
@@ -283,7 +305,7 @@ func (l *lexer) lineComment(t *token) int {
 func (l *lexer) slash(t *token) int {
 	s, pos := l.s, l.pos
 	if pos+1 == len(s) || s[pos+1] != '*' {
-		t.set(catOperator, s[pos:pos+1])
+		t.setSign(pos, s[pos])
 		return pos + 1
 	}
 	cat, end := catComment, len(s)
@@ -296,7 +318,7 @@ func (l *lexer) slash(t *token) int {
 	if pos+2 < len(s) && s[pos+2] == '!' {
 		cat = catEvil
 	}
-	t.set(cat, s[pos:end])
+	t.set(cat, pos, end)
 	return end
 }
 
@@ -304,46 +326,85 @@ func (l *lexer) operator(t *token) int {
 	s, pos := l.s, l.pos
 	if pos+1 < len(s) {
 		if s[pos] == '<' && s[pos+1] == '=' && pos+2 < len(s) && s[pos+2] == '>' {
-			t.set(catOperator, s[pos:pos+3])
+			t.set(catOperator, pos, pos+3)
 			return pos + 3
 		}
 		if c := s[pos+1]; c < 0x80 {
 			if cat := operators2[opClass[s[pos]]][c]; cat != catNone {
-				t.set(cat, s[pos:pos+2])
+				t.set(cat, pos, pos+2)
 				return pos + 2
 			}
 		}
 		if s[pos] == ':' {
-			t.set(':', s[pos:pos+1])
+			t.set(':', pos, pos+1)
 			return pos + 1
 		}
 	}
-	t.set(catOperator, s[pos:pos+1])
+	t.setSign(pos, s[pos])
 	return pos + 1
+}
+
+// What wordBytes says about a byte.
+const (
+	endsWord  = 1 << iota
+	splitWord // a keyword before it is a token
+)
+
+var wordBytes = makeWordBytes()
+
+func makeWordBytes() (t [256]uint8) {
+	for i := range len(wordEnds) {
+		t[wordEnds[i]] = endsWord
+	}
+	t['.'], t['`'] = splitWord, splitWord
+	return t
 }
 
 // word reads a word. A keyword before a dot or a back quote is a token.
 func (l *lexer) word(t *token) int {
-	s, pos := l.s, l.pos
-	end := pos
-	for end < len(s) && !wordEnd[s[end]] {
-		end++
+	rest := l.s[l.pos:]
+	n, seen := 0, uint8(0)
+	for ; n < len(rest); n++ {
+		k := wordBytes[rest[n]]
+		if k&endsWord != 0 {
+			break
+		}
+		if n < maxValue {
+			seen |= k
+		} else if n+8 <= len(rest) && (wordBytes[rest[n+1]]|wordBytes[rest[n+2]]|wordBytes[rest[n+3]]|
+			wordBytes[rest[n+4]]|wordBytes[rest[n+5]]|wordBytes[rest[n+6]]|wordBytes[rest[n+7]])&endsWord == 0 {
+			n += 7
+		}
 	}
-	t.set(catWord, s[pos:end])
-	for i := range len(t.val) {
-		if c := t.val[i]; c == '.' || c == '`' {
-			if cat := lookup(t.val[:i]); cat != catNone && cat != catWord {
-				t.set(cat, t.val[:i])
-				return pos + i
+	t.set(catWord, l.pos, l.pos+n)
+	if seen&splitWord != 0 {
+		for i := range min(n, maxValue) {
+			if wordBytes[rest[i]]&splitWord == 0 {
+				continue
+			}
+			kw, odd := findWord(rest[:i])
+			if cat := keywords[kw].cat; cat != catNone && cat != catWord {
+				t.set(cat, l.pos, l.pos+i)
+				t.name(kw, odd)
+				return l.pos + i
 			}
 		}
 	}
-	if end-pos <= maxValue {
-		if cat := lookup(t.val); cat != catNone {
+	if n <= maxValue {
+		kw, odd := findWord(rest[:n])
+		if cat := keywords[kw].cat; cat != catNone {
 			t.cat = cat
 		}
+		t.name(kw, odd)
 	}
-	return end
+	return l.pos + n
+}
+
+// name sets the keyword that t is.
+func (t *token) name(kw uint16, odd bool) {
+	if t.odd = odd; !odd {
+		t.kw = kw
+	}
 }
 
 func (l *lexer) variable(t *token) int {
@@ -368,17 +429,17 @@ func (l *lexer) variable(t *token) int {
 	for pos < len(s) && !varEnd[s[pos]] {
 		pos++
 	}
-	t.set(catVariable, s[l.pos:pos])
+	t.set(catVariable, l.pos, pos)
 	return pos
 }
 
 // tick reads what stands in back quotes: the name of a function or a word.
 func (l *lexer) tick(t *token) int {
 	end := l.str(t, l.pos, 1, '`')
-	if lookup(t.val) == catFunction {
+	kw, odd := findWord(l.value(t))
+	if t.cat = catWord; keywords[kw].cat == catFunction {
 		t.cat = catFunction
-	} else {
-		t.cat = catWord
 	}
+	t.name(kw, odd)
 	return end
 }

@@ -24,7 +24,7 @@ func (l *lexer) number(t *token) int {
 			if end == start+2 {
 				cat = catWord
 			}
-			t.set(cat, s[start:end])
+			t.set(cat, start, end)
 			return end
 		}
 	}
@@ -38,7 +38,7 @@ func (l *lexer) number(t *token) int {
 			pos++
 		}
 		if pos-start == 1 {
-			t.set(catDot, s[start:pos])
+			t.set(catDot, start, pos)
 			return pos
 		}
 	}
@@ -60,7 +60,7 @@ func (l *lexer) number(t *token) int {
 		}
 	}
 	if !bare {
-		t.set(catNumber, s[start:pos])
+		t.set(catNumber, start, pos)
 	}
 	return pos
 }
@@ -78,7 +78,7 @@ func (l *lexer) digits(t *token, digit func(byte) bool) int {
 	if end >= len(s) || s[end] != '\'' {
 		return l.word(t)
 	}
-	t.set(catNumber, s[pos:end+1])
+	t.set(catNumber, pos, end+1)
 	return end + 1
 }
 
@@ -116,10 +116,10 @@ func (l *lexer) qString(t *token, pos int) int {
 	t.open = 'q'
 	i := strings.Index(body, string(end))
 	if i < 0 {
-		t.set(catString, body)
+		t.set(catString, pos+3, len(s))
 		return len(s)
 	}
-	t.set(catString, body[:i])
+	t.set(catString, pos+3, pos+3+i)
 	t.end = 'q'
 	return pos + 3 + i + 2
 }
@@ -128,7 +128,7 @@ func (l *lexer) qString(t *token, pos int) int {
 func (l *lexer) money(t *token) int {
 	s, pos := l.s, l.pos
 	if pos+1 == len(s) {
-		t.set(catWord, s[pos:])
+		t.set(catWord, pos, len(s))
 		return len(s)
 	}
 	end := pos + 1
@@ -139,7 +139,7 @@ func (l *lexer) money(t *token) int {
 	case end == pos+2 && s[pos+1] == '.':
 		return l.word(t)
 	case end > pos+1:
-		t.set(catNumber, s[pos:end])
+		t.set(catNumber, pos, end)
 		return end
 	}
 	if s[pos+1] != '$' {
@@ -147,7 +147,7 @@ func (l *lexer) money(t *token) int {
 			end++
 		}
 		if end == pos+1 || end == len(s) || s[end] != '$' {
-			t.set(catWord, s[pos:pos+1])
+			t.set(catWord, pos, pos+1)
 			return pos + 1
 		}
 	}
@@ -155,10 +155,10 @@ func (l *lexer) money(t *token) int {
 	t.open = '$'
 	i := strings.Index(body, tag)
 	if i < 0 {
-		t.set(catString, body)
+		t.set(catString, end+1, len(s))
 		return len(s)
 	}
-	t.set(catString, body[:i])
+	t.set(catString, end+1, end+1+i)
 	t.end = '$'
 	return end + 1 + i + len(tag)
 }
@@ -202,7 +202,7 @@ func (l *lexer) str(t *token, pos, skip int, quote byte) int {
 		case end+1 < len(text) && text[end+1] == quote:
 			end += 2
 		default:
-			t.set(catString, text[:end])
+			t.set(catString, pos+skip, pos+skip+end)
 			t.end = quote
 			return pos + skip + end + 1
 		}
@@ -212,7 +212,7 @@ func (l *lexer) str(t *token, pos, skip int, quote byte) int {
 			end = -1
 		}
 	}
-	t.set(catString, text)
+	t.set(catString, pos+skip, len(l.s))
 	return len(l.s)
 }
 

@@ -1,6 +1,9 @@
 package injection
 
-import "strings"
+import (
+	"math"
+	"strings"
+)
 
 // verdict is an answer about one context.
 type verdict uint8
@@ -21,6 +24,9 @@ type fingerprint struct {
 // the text began within single quotes, if it has any, then within double
 // quotes. Where MySQL reads it differently, each is asked again.
 func sqli(s string) (verdict, fingerprint) {
+	if len(s) > math.MaxInt32 {
+		return unsure, fingerprint{}
+	}
 	var f folder
 	if v, retry := f.check(s, 0, false); v != clean {
 		return v, f.print()
@@ -69,7 +75,7 @@ func (f *folder) judge(n int) verdict {
 		return clean
 	}
 	// PHP lets an open, empty back quote begin a comment.
-	if last := &f.v[n-1]; n > 2 && last.cat == catWord && last.open == '`' && last.val == "" && last.end == 0 {
+	if last := &f.v[n-1]; n > 2 && last.cat == catWord && last.open == '`' && last.n == 0 && last.end == 0 {
 		last.cat = catComment
 	}
 	packed, known := uint32(0), true
@@ -125,7 +131,7 @@ func (f *folder) excuse(n int) verdict {
 				a == catNumber && (c == catNumber || c == catVariable || c == catString)):
 			return clean
 		}
-		if b == catKeyword && (len(v[1].val) < 5 || !equalFold("INTO", v[1].val[:4])) {
+		if b == catKeyword && (v[1].n < 5 || !equalFold("INTO", f.value(&v[1])[:4])) {
 			// Only INTO OUTFILE and INTO DUMPFILE count.
 			return clean
 		}
@@ -141,19 +147,19 @@ func (f *folder) excuse2() verdict {
 			return clean
 		}
 		return found
-	case b.val == "":
+	case b.n == 0:
 		// The library would read beyond the token.
 		return unsure
-	case b.val[0] == '#':
+	case f.s[b.pos] == '#':
 		return clean
-	case a.cat == catWord && b.cat == catComment && b.val[0] != '/':
+	case a.cat == catWord && b.cat == catComment && f.s[b.pos] != '/':
 		return clean
 	case a.cat == catNumber && b.cat == catComment:
-		if b.val[0] != '/' || f.tokens > 2 {
+		if f.s[b.pos] != '/' || f.tokens > 2 {
 			return found
 		}
 		// Only what stands directly behind the number tells that it is one.
-		i := len(a.val)
+		i := int(a.n)
 		if i+1 >= len(f.s) {
 			return unsure
 		}
@@ -162,7 +168,7 @@ func (f *folder) excuse2() verdict {
 			return found
 		}
 		return clean
-	case len(b.val) > 2 && b.val[0] == '-':
+	case b.n > 2 && f.s[b.pos] == '-':
 		return clean
 	}
 	return found

@@ -32,10 +32,14 @@ const (
 const maxValue = 31
 
 // keyword is one entry of the word table: a word, phrase or operator in
-// capitals and its category.
+// capitals and its category, which is catNone for what only begins or ends a
+// phrase. head and tail say that it may be the part of a phrase before and
+// behind a blank.
 type keyword struct {
-	text string
-	cat  byte
+	text       string
+	cat        byte
+	head, tail bool
+	callable   bool
 }
 
 const wordSlots = 1 << 12
@@ -48,10 +52,10 @@ var (
 	// operators2 gives the category of the operators of two bytes, by the class
 	// of the first byte and the second byte.
 	operators2 [opClasses][128]byte
-	// phraseHead and phraseTail hold, by length, the first letters (bit 0 is A)
-	// of everything that may stand before and behind a blank of a phrase.
-	phraseHead, phraseTail [maxValue + 1]uint32
 )
+
+// The keywords that single rules name.
+var kwIn, kwNotIn, kwLike, kwNotLike, kwNot, kwUser uint16
 
 func init() {
 	for cat, list := range keywordLists {
@@ -59,9 +63,39 @@ func init() {
 			addKeyword(keyword{text: strings.TrimSuffix(word, "\n"), cat: cat})
 		}
 	}
+	for i := range len(keywords) {
+		phrase := keywords[i].text
+		for j := range len(phrase) {
+			if phrase[j] == ' ' {
+				keywords[component(phrase[:j])].head = true
+				keywords[component(phrase[j+1:])].tail = true
+			}
+		}
+	}
+	for _, name := range callables {
+		keywords[component(name)].callable = true
+	}
+	kwIn, kwNotIn = component("IN"), component("NOT IN")
+	kwLike, kwNotLike = component("LIKE"), component("NOT LIKE")
+	kwNot, kwUser = component("NOT"), component("USER")
 }
 
-func addKeyword(k keyword) {
+// callables are words and variables that are functions too.
+var callables = [...]string{
+	"USER_ID", "USER_NAME", "DATABASE", "PASSWORD", "USER", "CURRENT_USER",
+	"CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP",
+}
+
+// component returns the place of w in keywords, where it puts it if need be.
+func component(w string) uint16 {
+	i, _ := findWord(w)
+	if i == 0 {
+		i = addKeyword(keyword{text: w})
+	}
+	return i
+}
+
+func addKeyword(k keyword) uint16 {
 	if len(k.text) < 2 || len(k.text) > maxValue-2 {
 		panic("injection: keyword of unexpected length")
 	}
@@ -74,12 +108,7 @@ func addKeyword(k keyword) {
 	if op := opClass[k.text[0]]; op != 0 && len(k.text) == 2 {
 		operators2[op][k.text[1]] = k.cat
 	}
-	for i := range len(k.text) {
-		if k.text[i] == ' ' {
-			phraseHead[i] |= letterBit(k.text[0])
-			phraseTail[len(k.text)-i-1] |= letterBit(k.text[i+1])
-		}
-	}
+	return uint16(len(keywords) - 1)
 }
 
 // letterBit is 0 for what is no ASCII letter.
@@ -125,28 +154,30 @@ func load32(s string) uint32 {
 }
 
 // findWord looks up w without regard to case and returns its place in
-// keywords, 0 if it is no keyword.
+// keywords, 0 if it is no keyword. odd says that it is spelled with a letter
+// above ASCII.
 //
 // The library maps the word with strings.ToUpper. Two runes above ASCII have
 // an ASCII capital, U+0131 (I) and U+017F (S); every other one keeps a word
 // from being a keyword.
-func findWord(w string) uint16 {
-	if len(w) < 2 || len(w) > maxValue {
-		return 0
+func findWord(w string) (kw uint16, odd bool) {
+	if len(w) < 2 {
+		return 0, false
 	}
 	slot, ascii := wordHash(w)
 	if !ascii {
-		return findNonASCII(w)
+		kw = findNonASCII(w)
+		return kw, kw != 0
 	}
 	for ; wordIndex[slot] != 0; slot = (slot + 1) % wordSlots {
 		if i := wordIndex[slot]; equalFold(keywords[i].text, w) {
-			return i
+			return i, false
 		}
 	}
-	return 0
+	return 0, false
 }
 
-// findNonASCII is findWord for at most maxValue+1 bytes that are not all ASCII.
+// findNonASCII is findWord for what is not all ASCII.
 func findNonASCII(w string) uint16 {
 	var buf [maxValue + 1]byte
 	n := 0
@@ -163,23 +194,15 @@ func findNonASCII(w string) uint16 {
 			}
 			i++
 		}
+		if n == len(buf) {
+			return 0
+		}
 		buf[n] = c
 		n++
 	}
-	return findWord(string(buf[:n]))
+	kw, _ := findWord(string(buf[:n]))
+	return kw
 }
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= 0x80 {
-			return false
-		}
-	}
-	return true
-}
-
-// lookup is the category of a word, catNone if it is no keyword.
-func lookup(w string) byte { return keywords[findWord(w)].cat }
 
 // equalFold compares with an upper string, folding only ASCII letters.
 func equalFold(upper, s string) bool {
