@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/traefik/traefik/v3/pkg/config/dynamic"
+)
+
+// newProxy returns the reverse proxy of a server, set up as Traefik does it. A
+// server with the scheme h2c gets HTTP/2 without TLS.
+func newProxy(server string) (http.Handler, error) {
+	target, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{MaxIdleConnsPerHost: 200, IdleConnTimeout: 90 * time.Second, DisableCompression: true, Protocols: new(http.Protocols)}
+	switch target.Scheme {
+	case "http":
+		transport.Protocols.SetHTTP1(true)
+	case "h2c":
+		target.Scheme = "http"
+		transport.Protocols.SetUnencryptedHTTP2(true)
+	default:
+		return nil, fmt.Errorf("server %s: the scheme is http or h2c", server)
+	}
+	return &httputil.ReverseProxy{
+		Transport:     transport,
+		FlushInterval: 100 * time.Millisecond,
+		Rewrite: func(pr *httputil.ProxyRequest) {
+			for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"} {
+				if values, ok := pr.In.Header[name]; ok {
+					pr.Out.Header[name] = values
+				}
+			}
+			chain := append(pr.Out.Header["X-Forwarded-For"], hostname(pr.In.RemoteAddr))
+			pr.Out.Header["X-Forwarded-For"] = []string{strings.Join(chain, ", ")}
+			u := pr.Out.URL
+			if parsed, err := url.ParseRequestURI(pr.In.RequestURI); err == nil {
+				u = parsed
+			}
+			pr.Out.URL = &url.URL{Scheme: target.Scheme, Host: target.Host, Path: u.Path, RawPath: u.RawPath, RawQuery: strings.ReplaceAll(u.RawQuery, ";", "&")}
+			for name := range pr.Out.Trailer {
+				pr.Out.Trailer[name] = nil
+			}
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			status := http.StatusBadGateway
+			if errors.Is(err, context.Canceled) {
+				status = 499
+			}
+			w.WriteHeader(status)
+		},
+	}, nil
+}
+
+// newBasicAuth stands for Traefik's middleware of this name, with passwords as they
+// are: {PLAIN}word. Its answer is that of Traefik.
+func newBasicAuth(config *dynamic.BasicAuth, next http.Handler) (http.Handler, error) {
+	users := map[string]string{}
+	for _, line := range config.Users {
+		name, password, ok := strings.Cut(line, ":{PLAIN}")
+		if !ok {
+			return nil, fmt.Errorf("user %s: no {PLAIN} password", name)
+		}
+		users[name] = password
+	}
+	realm := config.Realm
+	if realm == "" {
+		realm = "traefik"
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, password, _ := r.BasicAuth()
+		want, known := users[name]
+		if !known || subtle.ConstantTimeCompare([]byte(password), []byte(want)) == 0 {
+			w.Header().Set("Content-Type", "text/plain")
+			w.Header().Set("WWW-Authenticate", `Basic realm="`+realm+`"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = w.Write([]byte("401 Unauthorized\n"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	}), nil
+}
