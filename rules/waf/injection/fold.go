@@ -16,6 +16,8 @@ type folder struct {
 	comment token
 	// n is the number of tokens of the fingerprint.
 	n int
+	// evil is what mayBeEvil knows about the text.
+	evil uint8
 }
 
 // fill reads tokens to v[pos] until there are want of them from left on.
@@ -45,6 +47,9 @@ func (f *folder) fold() int {
 			break
 		}
 	}
+	if f.settled(1) {
+		return 0
+	}
 	pos, left, more := 1, 0, true
 	for {
 		if pos >= maxTokens && restarts(v) {
@@ -73,6 +78,9 @@ func (f *folder) fold() int {
 		} else {
 			// A rule of two tokens may set left back and go on with three.
 			left = l
+		}
+		if left == 0 && f.settled(2) {
+			return 0
 		}
 		pos, more = f.fill(pos, left, 3, more)
 		if pos-left < 3 {
