@@ -15,7 +15,7 @@ import (
 // Unless the answer is Known, v holds nothing that may be used.
 func (b *Builder) Head(v *View, r *filter.Request, kind Kind) Reason {
 	v.Reset()
-	v.request = r
+	v.clean, v.request = false, r
 	v.connection(r)
 	if why := b.target(v, r); why != Known {
 		return why
@@ -93,8 +93,10 @@ func (v *View) header(h *http.Request) Reason {
 		for _, value := range values {
 			list = append(list, Pair{key, value})
 		}
+		if c := key[0]; c|0x20 != 'c' && c < 0x80 {
+			continue // neither of the fields below, however it folds
+		}
 		switch fieldOf(key) {
-		case fieldUsual:
 		case fieldUnsure:
 			return Header
 		case fieldCookie:
@@ -138,9 +140,6 @@ const (
 
 // fieldOf tells whether a name folds to one of the fields that the engine looks at.
 func fieldOf(key string) int {
-	if c := key[0]; c|0x20 != 'c' && c < 0x80 {
-		return fieldUsual
-	}
 	for i := range len(key) {
 		if key[i] >= 0x80 {
 			return fieldUnsure

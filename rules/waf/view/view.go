@@ -21,6 +21,7 @@ type Pair struct{ Name, Value string }
 type View struct {
 	request *filter.Request
 	phase   int
+	clean   bool // there is nothing to reset
 	single  [numSingles]string
 	list    [numLists][]Pair
 	buf     []byte
@@ -40,7 +41,11 @@ const (
 var views = sync.Pool{New: func() any { return new(View) }}
 
 // Get returns an empty View. The caller gives it back with Release.
-func Get() *View { return views.Get().(*View) }
+func Get() *View {
+	v := views.Get().(*View)
+	v.Reset()
+	return v
+}
 
 // Release empties v and gives it back. Neither v nor any of its strings may be used
 // afterwards.
@@ -52,6 +57,10 @@ func (v *View) Release() {
 // Reset empties v. It keeps no reference to a request, and no more memory than a
 // usual request needs.
 func (v *View) Reset() {
+	if v.clean {
+		return
+	}
+	v.clean = true
 	v.request, v.phase, v.getSize, v.media = nil, 0, 0, ""
 	v.single = defaults
 	for i := range v.list {

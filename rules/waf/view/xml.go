@@ -319,6 +319,9 @@ func closesItself(name string) bool {
 	if i := strings.IndexByte(name, ':'); i >= 0 {
 		name = name[i+1:]
 	}
+	if len(name) < 2 {
+		return false
+	}
 	for _, html := range xml.HTMLAutoClose {
 		if strings.EqualFold(name, html) {
 			return true
