@@ -2,6 +2,7 @@ package differ
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/moatwaf/moat/filter"
@@ -19,6 +20,7 @@ type Answer struct {
 	Findings         int
 	Failed           bool // an error, or a panic
 	Proved           bool
+	Dear             bool // refused because it costs too much to inspect
 }
 
 // String returns the answer in one line. Answers with the same line are the same.
@@ -68,5 +70,6 @@ func ask(s *waf.Stage, r *Request) (a Answer) {
 	return Answer{
 		Verdict: d.Verdict, Reason: d.Reason, Rule: d.Rule, Status: d.StatusCode(),
 		Score: in.Score, Threshold: in.Threshold, Rules: fmt.Sprint(in.Rules), Findings: len(in.Rules), Proved: in.Proved,
+		Dear: d.Reason == filter.ReasonOversize && strings.Contains(d.Detail, "costs too much"),
 	}
 }

@@ -58,7 +58,7 @@ func TestCases(t *testing.T) {
 
 // TestShort compares for a few seconds.
 func TestShort(t *testing.T) {
-	o := Options{Seed: 1, Rounds: 18, For: 6 * time.Second, Log: testLog{t}, Minimise: 5 * time.Second}
+	o := Options{Seed: 1, Rounds: 18, For: 4 * time.Second, Log: testLog{t}, Minimise: 5 * time.Second}
 	if testing.Short() || raceEnabled {
 		o.Rounds = 6
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/moatwaf/moat/filter"
 	"github.com/moatwaf/moat/rules/waf"
 )
 
@@ -51,7 +50,8 @@ const (
 	// Wavers is a request to which the plain engine has several answers, the fast
 	// one's among them.
 	Wavers
-	// Dear is a request that the fast engine refuses for its cost.
+	// Dear is a request that one engine refuses for its cost, and the other does
+	// not: what an engine may cost is its own.
 	Dear
 	// Differs is an answer that the plain engine never gives.
 	Differs
@@ -80,7 +80,7 @@ func (p *Pair) compare(r *Request, most int) Comparison {
 	if c.Plain.agrees(&c.Fast) {
 		return c
 	}
-	if c.Fast.Reason == filter.ReasonOversize && c.Plain.Reason != filter.ReasonOversize && !c.Fast.Failed {
+	if c.Fast.Dear || c.Plain.Dear {
 		c.Outcome = Dear
 		return c
 	}

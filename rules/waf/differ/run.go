@@ -210,8 +210,15 @@ func (x *run) round(ctx context.Context, n int) error {
 		}
 		c := pair.Compare(req)
 		x.count(&c)
-		if c.Outcome == Differs {
+		switch c.Outcome {
+		case Differs:
 			x.differs(n, pair, m, &c)
+		case Dear:
+			// A small request that costs too much would be worth a look.
+			x.mu.Lock()
+			_, _ = fmt.Fprintf(x.Log, "round %d: too dear for plain %v, for fast %v: PL%d, target of %d bytes, body of %d, %s\n",
+				n, c.Plain.Dear, c.Fast.Dear, s.Paranoia, len(m.Target), len(m.Body), m.Get("Content-Type"))
+			x.mu.Unlock()
 		}
 	}
 	return nil

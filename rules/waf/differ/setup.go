@@ -1,6 +1,7 @@
 package differ
 
 import (
+	"reflect"
 	"strings"
 	"testing/fstest"
 
@@ -67,6 +68,9 @@ func (s *Setup) Config(fast bool) waf.Config {
 	if c.Include == nil {
 		c.Include = []waf.Include{} // nil would be the Core Rule Set
 	}
+	if !fast {
+		Unbounded(&c)
+	}
 	return c
 }
 
@@ -79,4 +83,11 @@ func Regression(level int) Setup {
 		`setvar:tx.total_arg_length=64000,setvar:tx.max_num_args=255,setvar:tx.max_file_size=64100,setvar:tx.combined_file_sizes=65535"`,
 		"\n",
 	}, "")}}}
+}
+
+// Unbounded makes a configuration evaluate every request whatever it costs.
+func Unbounded(c *waf.Config) {
+	if f := reflect.ValueOf(c).Elem().FieldByName("Unbounded"); f.IsValid() {
+		f.SetBool(true)
+	}
 }
