@@ -2,6 +2,8 @@ package auth
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 	"unicode/utf8"
 
@@ -36,6 +38,26 @@ func readRevoked(f File) (map[string]struct{}, error) {
 		return nil, err
 	}
 	return ids, nil
+}
+
+// readFingerprints reads a list of certificates: the SHA-256 of one a line, in
+// hexadecimal, in any case and with or without colons, as OpenSSL writes it. The
+// error is rules.Errors.
+func readFingerprints(f File) (map[string]struct{}, error) {
+	sums := make(map[string]struct{})
+	var errs rules.Errors
+	for n, line := range textLines(f.Data) {
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+			continue
+		}
+		digits := strings.ToLower(strings.ReplaceAll(line, ":", ""))
+		if sum, err := hex.DecodeString(digits); err != nil || len(sum) != sha256.Size {
+			errs.Add(rules.Position{File: f.Name, Line: n, Column: 1}, "", "openssl x509 -noout -fingerprint -sha256 writes it", "not the SHA-256 of a certificate")
+			continue
+		}
+		sums[digits] = struct{}{}
+	}
+	return sums, errs.Err()
 }
 
 // textLines yields the lines of a file with their numbers from 1, without line
