@@ -44,13 +44,20 @@ func baseURL(addr string) string {
 // loaded, and what to try.
 func printBanner(w io.Writer, o serveOptions, ready *readyFiles) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nmoat listens on   %s\n", o.listen)
+	if len(o.decide.addrs) > 0 {
+		b.WriteByte('\n')
+		o.decide.describe(&b)
+	} else {
+		fmt.Fprintf(&b, "\nmoat listens on   %s\n", o.listen)
+	}
 	if o.admin != "" && o.admin != "off" && !strings.HasPrefix(o.admin, "unix/") && !isLoopback(o.admin) {
 		fmt.Fprintf(&b, "WARNING           whoever reaches %s may read the state of moat and reload it\n", o.admin)
 	}
-	if o.upstream == "" {
+	switch {
+	case len(o.decide.addrs) > 0:
+	case o.upstream == "":
 		fmt.Fprintf(&b, "upstream          built in: /  /private/  /login  /echo\n")
-	} else {
+	default:
 		fmt.Fprintf(&b, "upstream          %s\n", o.upstream)
 	}
 	if o.admin != "" && o.admin != "off" {
@@ -66,13 +73,13 @@ func printBanner(w io.Writer, o serveOptions, ready *readyFiles) {
 		fmt.Fprintf(&b, "loaded            %d access rules, %d tiers, %d payload rules, %d lists with %d entries, %d countries\n",
 			s.Summary.AccessRules, s.Summary.Tiers, s.Summary.PayloadRules, s.Summary.Lists, s.Summary.ListEntries, s.Summary.Countries)
 	}
-	if ready != nil && o.upstream == "" {
+	if ready != nil && o.upstream == "" && len(o.decide.addrs) == 0 {
 		fmt.Fprintf(&b, "\nTry:\n")
 		for _, e := range examples(baseURL(o.listen)) {
 			fmt.Fprintf(&b, "  # %s: %s\n  %s\n", e.what, e.want, e.command)
 		}
 	}
-	if ready != nil {
+	if ready != nil && len(o.decide.addrs) == 0 {
 		fmt.Fprintf(&b, "\nCredentials for /private/, good until the end of this process:\n")
 		fmt.Fprintf(&b, "  curl -u demo:%s %s/private/\n", ready.password, baseURL(o.listen))
 		fmt.Fprintf(&b, "  curl -H 'Authorization: Bearer %s' %s/private/\n", ready.token, baseURL(o.listen))

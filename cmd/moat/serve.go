@@ -26,6 +26,7 @@ type serveOptions struct {
 	admin         string
 	proxyProtocol string
 	printPolicy   bool
+	decide        decideOptions
 }
 
 const serveUsage = `Usage: moat serve [flags]
@@ -45,6 +46,14 @@ func parseServe(args []string, stderr io.Writer) (serveOptions, error) {
 	fs.StringVar(&o.policy, "policy", "", "policy `file`; none: a ready policy")
 	fs.StringVar(&o.admin, "admin", "127.0.0.1:2020", "`address` of /metrics and /moat/; off: none")
 	fs.StringVar(&o.proxyProtocol, "proxy-protocol", "", "comma-separated `prefixes` of load balancers that speak the PROXY protocol")
+	fs.Func("decide", "`address` to answer other proxies' questions on, in place of filtering: unix:/path/to.sock, https://host:port or http://127.0.0.1:port; may be repeated", func(addr string) error {
+		o.decide.addrs = append(o.decide.addrs, addr)
+		return nil
+	})
+	fs.StringVar(&o.decide.mode, "decide-mode", "0660", "`mode` of the sockets of --decide")
+	fs.StringVar(&o.decide.cert, "decide-cert", "", "`file` with the certificate for --decide https://; none: one that is made and kept")
+	fs.StringVar(&o.decide.key, "decide-key", "", "`file` with the key of it")
+	fs.StringVar(&o.decide.trust, "decide-trust", "", "comma-separated `prefixes` of proxies that may ask over the network, beside this machine")
 	fs.BoolVar(&o.printPolicy, "print-policy", false, "print the ready policy and exit")
 	fs.Usage = func() {
 		fmt.Fprint(stderr, serveUsage)
@@ -57,7 +66,18 @@ func parseServe(args []string, stderr io.Writer) (serveOptions, error) {
 		fs.Usage()
 		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	return o, nil
+	var misplaced error
+	fs.Visit(func(f *flag.Flag) {
+		ofDecide := strings.HasPrefix(f.Name, "decide-")
+		ofProxy := f.Name == "listen" || f.Name == "upstream" || f.Name == "proxy-protocol"
+		switch {
+		case ofDecide && len(o.decide.addrs) == 0:
+			misplaced = fmt.Errorf("--%s needs --decide", f.Name)
+		case ofProxy && len(o.decide.addrs) > 0:
+			misplaced = fmt.Errorf("--%s has no use beside --decide: another proxy listens and passes on", f.Name)
+		}
+	})
+	return o, misplaced
 }
 
 // object is a JSON object of Caddy's configuration.
@@ -66,6 +86,49 @@ type object = map[string]any
 // config returns the Caddy configuration that o describes. policyName is the
 // policy's file, or the name under which a ready one is provided.
 func (o serveOptions) config(policyName string) (object, error) {
+	apps, servers := object{}, object{}
+	if len(o.decide.addrs) > 0 {
+		app, err := o.decide.app(policyName)
+		if err != nil {
+			return nil, err
+		}
+		apps["moat_decide"] = app
+	} else {
+		server, err := o.proxy(policyName)
+		if err != nil {
+			return nil, err
+		}
+		servers["moat"] = server
+	}
+	if o.admin != "" && o.admin != "off" {
+		admin, err := listenAddress("--admin", o.admin)
+		if err != nil {
+			return nil, err
+		}
+		servers["admin"] = object{
+			"listen":          []string{admin},
+			"protocols":       []string{"h1"},
+			"automatic_https": object{"disable": true},
+			"routes":          adminRoutes(admin),
+		}
+	}
+	if len(servers) > 0 {
+		apps["http"] = object{"grace_period": "10s", "servers": servers}
+	}
+	return object{
+		// Caddy's own admin API could replace this configuration. Nobody asked for it.
+		"admin": object{"disabled": true, "config": object{"persist": false}},
+		// Of the server only what is wrong; of moat also what it does.
+		"logging": object{"logs": object{
+			"default": object{"level": "ERROR", "exclude": []string{"http.handlers.moat"}, "encoder": withoutSecrets()},
+			"moat":    object{"level": "INFO", "include": []string{"http.handlers.moat"}},
+		}},
+		"apps": apps,
+	}, nil
+}
+
+// proxy returns the server that filters in front of the upstream.
+func (o serveOptions) proxy(policyName string) (object, error) {
 	upstream := object{"handler": "moat_demo"}
 	if o.upstream != "" {
 		var err error
@@ -98,29 +161,7 @@ func (o serveOptions) config(policyName string) (object, error) {
 			{"wrapper": "proxy_protocol", "timeout": "5s", "allow": prefixes, "fallback_policy": "REJECT"},
 		}
 	}
-	servers := object{"moat": server}
-	if o.admin != "" && o.admin != "off" {
-		admin, err := listenAddress("--admin", o.admin)
-		if err != nil {
-			return nil, err
-		}
-		servers["admin"] = object{
-			"listen":          []string{admin},
-			"protocols":       []string{"h1"},
-			"automatic_https": object{"disable": true},
-			"routes":          adminRoutes(admin),
-		}
-	}
-	return object{
-		// Caddy's own admin API could replace this configuration. Nobody asked for it.
-		"admin": object{"disabled": true, "config": object{"persist": false}},
-		// Of the server only what is wrong; of moat also what it does.
-		"logging": object{"logs": object{
-			"default": object{"level": "ERROR", "exclude": []string{"http.handlers.moat"}, "encoder": withoutSecrets()},
-			"moat":    object{"level": "INFO", "include": []string{"http.handlers.moat"}},
-		}},
-		"apps": object{"http": object{"grace_period": "10s", "servers": servers}},
-	}, nil
+	return server, nil
 }
 
 // withoutSecrets returns an encoder for the server's own log, which names the
@@ -301,7 +342,11 @@ func serve(args []string, stdout, stderr io.Writer) int {
 		return exitFinding
 	}
 
-	for _, addr := range []string{o.listen, o.admin} {
+	listen := o.listen
+	if len(o.decide.addrs) > 0 {
+		listen = "" // the app says for itself what stands in its way
+	}
+	for _, addr := range []string{listen, o.admin} {
 		if err := free(addr); err != nil {
 			fmt.Fprintln(stderr, "moat serve:", err)
 			return exitFinding
