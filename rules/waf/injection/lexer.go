@@ -161,10 +161,11 @@ type lexer struct {
 	// tokens counts the tokens read.
 	tokens int
 	// work is what may still be spent on the library's quadratic search for the
-	// end of strings, in bytes looked at. unsure is set when it is used up, and
-	// when a case is met that is not reproduced.
-	work   int
-	unsure bool
+	// end of strings, in bytes looked at, before the text is prepared for a linear one. unsure is
+	// set when that cannot be done, and when a case is met that is not reproduced.
+	work         int
+	preparations int
+	unsure       bool
 }
 
 // next reads a token into t and reports whether there was one.

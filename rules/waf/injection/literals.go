@@ -177,33 +177,45 @@ func (l *lexer) str(t *token, pos, skip int, quote byte) int {
 	if skip > 0 {
 		t.open = quote
 	}
-	// The first quote is not preceded by another one: no earlier place.
 	end := strings.IndexByte(text, quote)
+	// The first quote is not preceded by another one: no earlier place.
 	first, unique := true, 0
+	var prepared *firsts
 	for end >= 0 {
-		at := end
-		if !first {
+		var escaped bool
+		switch {
+		case first:
+			first = false
+			escaped = l.escaped(text[:end])
+		case prepared != nil:
+			escaped = prepared.escaped(text, end)
+		default:
 			if unique == 0 {
 				unique = l.uniqueTail(text)
 			}
-			if len(text)-end < unique {
-				l.work -= end
+			at := end
+			if rest := len(text) - end; rest < unique {
 				if l.work < 0 {
-					l.unsure = true
-					break
+					if prepared = l.prepare(text); prepared == nil {
+						l.unsure = true
+						return len(l.s)
+					}
+					continue
 				}
 				at = strings.Index(text, text[end:])
+				l.work -= at + rest/16 + 16
 			}
+			escaped = l.escaped(text[:at])
 		}
-		first = false
 		switch {
-		case l.escaped(text[:at]):
+		case escaped:
 			end++
 		case end+1 < len(text) && text[end+1] == quote:
 			end += 2
 		default:
 			t.set(catString, pos+skip, pos+skip+end)
 			t.end = quote
+			prepared.release()
 			return pos + skip + end + 1
 		}
 		if i := strings.IndexByte(text[end:], quote); i >= 0 {
@@ -212,8 +224,21 @@ func (l *lexer) str(t *token, pos, skip int, quote byte) int {
 			end = -1
 		}
 	}
+	prepared.release()
 	t.set(catString, pos+skip, len(l.s))
 	return len(l.s)
+}
+
+// prepare returns the first occurrences of the ends of text, nil if it is too
+// long or too much has been prepared.
+func (l *lexer) prepare(text string) *firsts {
+	if len(text) > maxPrepared || l.preparations == maxPreparations {
+		return nil
+	}
+	l.preparations++
+	f := firstsPool.Get().(*firsts)
+	f.prepare(text)
+	return f
 }
 
 // escaped reports whether text ends in an odd number of backslashes.
