@@ -224,8 +224,9 @@ func runCaddy(t *testing.T, config string) caddyProcess {
 			t.Logf("log of Caddy:\n%s", log.tail())
 		}
 	})
+	client := &http.Client{Timeout: startTime} // the socket that Caddy is given takes connections before it
 	for deadline := time.Now().Add(startTime); ; time.Sleep(20 * time.Millisecond) {
-		resp, err := http.Get("http://" + p.addr + "/")
+		resp, err := client.Get("http://" + p.addr + "/")
 		if err == nil {
 			_ = resp.Body.Close()
 			return p
@@ -423,6 +424,9 @@ func (l *load) one(t *testing.T, client *http.Client, addr string, n int) {
 	if k.body != "" {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
+	if k.want == http.StatusForbidden {
+		req.Header.Set("X-Refused", "1") // for a server that has no rules
+	}
 	status := 0
 	resp, err := client.Do(req)
 	if err == nil {
@@ -527,30 +531,40 @@ waf: {threshold: %d}
 // another option of the directive each time. No request is answered wrongly, and on
 // HTTP/2 none fails, where Caddy is given its socket.
 //
-// What Caddy itself loses in a reload is only logged: it opens a TCP address anew
-// and drops what waits at the old socket, and HTTP/1.1 lets a request cross the
-// server's close (RFC 9112 section 9.5). Reloads of a policy close nothing.
+// What Caddy itself loses in a reload is only logged, with moat and without: it opens
+// a TCP address anew and drops what waits at the old socket, and on HTTP/1.1 requests
+// cross the close of their connections (RFC 9112 section 9.5), or come on connections
+// that the old server has just taken. Reloads of a policy close nothing.
 func TestCaddyConfigReloadsUnderLoad(t *testing.T) {
 	skipShort(t)
 	policy := filepath.Join(t.TempDir(), "policy.yaml")
 	writeFile(t, policy, []byte("version: 1\naudit: {file: \"off\"}\nrules: [{id: blocked, match: {path: /blocked}, action: block}]\n"))
-	config := func(i int) string {
-		return fmt.Sprintf("ADDR {\n\tbind fd/3\n\tmoat %s {\n\t\tthreshold %d\n\t}\n\theader X-Version %d\n\trespond through\n}\n", policy, 4+i%2, i)
+	moat := func(i int) string {
+		return fmt.Sprintf("\tmoat %s {\n\t\tthreshold %d\n\t}\n\trespond through\n", policy, 4+i%2)
+	}
+	// The same answers without moat.
+	alone := func(int) string {
+		return "\t@refused expression `{path} == \"/blocked\" || {query}.contains(\"<script>\") || {header.X-Refused} == \"1\"`\n\trespond @refused refused 403\n\trespond through\n"
 	}
 	for _, tt := range []struct {
 		name      string
+		site      func(int) string
 		newClient func(*testing.T) *http.Client
 		lossless  bool
 	}{
-		{"HTTP/2", func(t *testing.T) *http.Client {
+		{"HTTP/2", moat, func(t *testing.T) *http.Client {
 			transport := &http.Transport{Protocols: new(http.Protocols)}
 			transport.Protocols.SetUnencryptedHTTP2(true)
 			t.Cleanup(transport.CloseIdleConnections)
 			return &http.Client{Transport: transport}
 		}, true},
-		{"HTTP/1.1", newClient, false},
+		{"HTTP/1.1", moat, newClient, false},
+		{"HTTP/1.1 without moat", alone, newClient, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			config := func(i int) string {
+				return fmt.Sprintf("ADDR {\n\tbind fd/3\n%s\theader X-Version %d\n}\n", tt.site(i), i)
+			}
 			p := runCaddy(t, config(0))
 			l := startLoad(t, p.addr, tt.newClient)
 			for i := range 20 {
