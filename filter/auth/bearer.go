@@ -37,7 +37,7 @@ func NewBearer(c BearerConfig) (*Bearer, error) {
 		(err != nil || u.Scheme != "https" || u.Host == "" || u.Fragment != "" || !isPrintable(c.ResourceMetadata)) {
 		errs = append(errs, fmt.Errorf("bearer: the resource metadata %q is no https URL", c.ResourceMetadata))
 	}
-	tokens, err := newTokens("bearer", c.Tokens)
+	tokens, err := newTokens("bearer", c.Tokens, false)
 	if errs = append(errs, err); errors.Join(errs...) != nil {
 		return nil, errors.Join(errs...)
 	}

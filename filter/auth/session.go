@@ -12,20 +12,28 @@ import (
 type SessionConfig struct {
 	// Cookie is the cookie's name.
 	Cookie string
-	// Tokens is what the cookie's token is held against.
+	// Tokens is what the cookie's token is held against. With Encryption its keys
+	// may be missing; then only encrypted tokens are taken.
 	Tokens TokenConfig
+	// Encryption is a JWKS with the symmetric keys of encrypted tokens; the zero
+	// File takes signed ones only.
+	Encryption File
 }
 
-// Session is a signed token (RFC 7519) in a cookie, as an application sets it at
-// login. The token is held against the same as one that comes as Bearer. It is
-// safe for concurrent use.
+// Session is a signed or an encrypted token (RFC 7519) in a cookie, as an application
+// sets it at login. The token is held against the same as one that comes as Bearer. It
+// is safe for concurrent use.
+//
+// Keys are changed without ending a session: a second key is put beside the first, the
+// application takes the second, and the first goes when no token of it is left.
 //
 // A cookie is sent by the browser unasked, whoever made the page that asks: what
 // changes something needs a check of its origin in the application, or a cookie
 // with SameSite.
 type Session struct {
-	cookie string
-	tokens *tokens
+	cookie    string
+	tokens    *tokens
+	encrypted *encryptedTokens // nil: none are taken
 }
 
 // NewSession reads the keys and the revoked tokens. The error joins every fault;
@@ -35,11 +43,19 @@ func NewSession(c SessionConfig) (*Session, error) {
 	if !isToken(c.Cookie) {
 		errs = append(errs, fmt.Errorf("session: %q is no name of a cookie", c.Cookie))
 	}
-	tokens, err := newTokens("session", c.Tokens)
-	if errs = append(errs, err); errors.Join(errs...) != nil {
-		return nil, errors.Join(errs...)
+	isFile := c.Encryption.Name != "" || len(c.Encryption.Data) > 0
+	tokens, err := newTokens("session", c.Tokens, isFile)
+	errs = append(errs, err)
+	s := &Session{cookie: c.Cookie, tokens: tokens}
+	if isFile {
+		keys, err := readSessionKeys(c.Encryption)
+		errs = append(errs, err)
+		s.encrypted = &encryptedTokens{tokens: tokens, keys: keys, seen: newTokenMemory()}
 	}
-	return &Session{cookie: c.Cookie, tokens: tokens}, nil
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Name implements Method.
@@ -78,6 +94,12 @@ var errSessionTwice = &Rejection{Detail: "several cookies of the name"}
 func (s *Session) Verify(r *filter.Request, credential string) (*filter.Identity, error) {
 	if credential == severalSessions {
 		return nil, errSessionTwice
+	}
+	if s.encrypted != nil && isEncrypted(credential) {
+		return s.encrypted.verify(r, credential)
+	}
+	if s.tokens.source == nil {
+		return nil, errJWESyntax
 	}
 	return s.tokens.verify(r, credential)
 }

@@ -97,9 +97,10 @@ func (v *tokens) under(keys *keySet) *keysMemory {
 	return fresh
 }
 
-// newTokens reads the keys and the revoked tokens. The error joins every fault;
+// newTokens reads the keys and the revoked tokens. Where keysMayMiss says so it takes a
+// configuration without keys, and then has no source. The error joins every fault;
 // those in files are rules.Errors with file, line and column.
-func newTokens(method string, c TokenConfig) (*tokens, error) {
+func newTokens(method string, c TokenConfig, keysMayMiss bool) (*tokens, error) {
 	v := &tokens{method: method, issuer: c.Issuer, audience: c.Audience}
 	var errs []error
 	if c.Issuer == "" {
@@ -119,7 +120,7 @@ func newTokens(method string, c TokenConfig) (*tokens, error) {
 		errs = append(errs, err)
 	} else if c.Keys != nil {
 		v.source = c.Keys
-	} else {
+	} else if !keysMayMiss || c.JWKS.Name != "" || len(c.JWKS.Data) > 0 {
 		keys, err := readKeys(c.JWKS, v.algorithms)
 		if err != nil {
 			errs = append(errs, err)
@@ -289,15 +290,8 @@ func (v *tokens) readHeader(encoded string) (alg, kid string, err error) {
 	if _, there := header["crit"]; there {
 		return "", "", errTokenCritical
 	}
-	if typ, there := header["typ"]; there {
-		// Access tokens only (RFC 8725 section 3.11): a logout or a DPoP
-		// token of the same issuer proves something else.
-		s, _ := typ.(string)
-		switch strings.TrimPrefix(strings.ToLower(s), "application/") {
-		case "jwt", "at+jwt":
-		default:
-			return "", "", errTokenType
-		}
+	if !isAccessType(header) {
+		return "", "", errTokenType
 	}
 	alg, _ = header["alg"].(string)
 	if _, allowed := v.algorithms[alg]; !allowed {
@@ -308,6 +302,22 @@ func (v *tokens) readHeader(encoded string) (alg, kid string, err error) {
 		return "", "", errTokenHeader
 	}
 	return alg, kid, nil
+}
+
+// isAccessType reports whether a JOSE header is that of an access token, by typ if it
+// has one (RFC 8725 section 3.11): a logout or a DPoP token of the same issuer proves
+// something else.
+func isAccessType(header map[string]any) bool {
+	typ, there := header["typ"]
+	if !there {
+		return true
+	}
+	s, _ := typ.(string)
+	switch strings.TrimPrefix(strings.ToLower(s), "application/") {
+	case "jwt", "at+jwt":
+		return true
+	}
+	return false
 }
 
 // DefaultAlgorithms are the signature algorithms that are taken where a policy
