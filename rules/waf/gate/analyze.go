@@ -47,17 +47,17 @@ type analysis struct {
 	staleMatch bool // a rule reads what an earlier one has matched
 }
 
-// unsound returns why nothing can be said about a program at all; empty if
-// something can.
-func (a *analysis) unsound() string {
-	for _, r := range a.program.Rules {
+// Unsound returns why nothing can be said about a program at all; empty if
+// something can. actions are registered ones that are known.
+func Unsound(program *seclang.Program, actions []string) string {
+	for _, r := range program.Rules {
 		msg, logdata := false, false
 		for i := range r.Links {
 			l := &r.Links[i]
 			msg = msg || l.Msg != ""
 			logdata = logdata || l.Has("logdata")
 			for _, act := range l.Actions {
-				if act.Kind == seclang.KindUnknown && !slices.Contains(a.options.Actions, act.Name) && act.Name != ActionName {
+				if act.Kind == seclang.KindUnknown && !slices.Contains(actions, act.Name) && act.Name != ActionName {
 					return fmt.Sprintf("rule %d has the action %s, which may do anything", r.ID, act.Name)
 				}
 			}
@@ -196,7 +196,7 @@ func (a *analysis) link(r *seclang.Rule, l *seclang.Link, c *seclang.CompiledLin
 		single = single && (t.Key.Text != "" && !t.Key.Regex || sources[0].onePerRequest())
 	}
 	for _, name := range l.Transforms {
-		if _, ok := trigger(name); !ok && !always[strings.ToLower(name)] && !a.options.Transformation(name) {
+		if _, ok := Trigger(name); !ok && !always[strings.ToLower(name)] && !a.options.Transformation(name) {
 			return nil, "the transformation " + name + " is not known"
 		}
 	}
@@ -213,29 +213,29 @@ func (a *analysis) link(r *seclang.Rule, l *seclang.Link, c *seclang.CompiledLin
 	case op.Negated, pure[op.Name]:
 		return p, ""
 	}
-	if p.pattern = a.pattern(r, op); p.pattern != nil {
+	if p.pattern = Pattern(a.program, r, op, a.options.ReadFile); p.pattern != nil {
 		p.fold()
 	}
 	return p, ""
 }
 
-// pattern returns the operator as a pattern; nil if only the engine's own operator
-// knows.
-func (a *analysis) pattern(r *seclang.Rule, op *seclang.Operator) *dfa.Pattern {
+// Pattern returns an operator without variables in its argument as a pattern; nil
+// if only the engine's own operator knows. readFile may be nil.
+func Pattern(program *seclang.Program, r *seclang.Rule, op *seclang.Operator, readFile func(string) ([]byte, error)) *dfa.Pattern {
 	var p dfa.Pattern
 	switch op.Name {
 	case "rx":
 		p = dfa.Regexp(op.Arg)
 	case "pm":
-		if len(a.program.Datasets) > 0 {
+		if len(program.Datasets) > 0 {
 			return nil // the engine takes a data set of the same name for it
 		}
 		p = dfa.Phrases(strings.Split(strings.ToLower(op.Arg), " "))
 	case "pmFromFile", "pmf":
-		if a.options.ReadFile == nil {
+		if readFile == nil {
 			return nil
 		}
-		data, err := a.options.ReadFile(dataFile(r, op.Arg))
+		data, err := readFile(dataFile(r, op.Arg))
 		if err != nil {
 			return nil
 		}
@@ -250,6 +250,12 @@ func (a *analysis) pattern(r *seclang.Rule, op *seclang.Operator) *dfa.Pattern {
 		p = dfa.HasSuffix(op.Arg)
 	case "within":
 		p = dfa.Within(op.Arg)
+	case "validateByteRange":
+		allowed, ok := byteRange(op.Arg)
+		if !ok {
+			return nil
+		}
+		p = dfa.BytesOutside(allowed)
 	default:
 		return nil
 	}

@@ -119,7 +119,7 @@ func New(program *seclang.Program, waf coraza.WAF, o Options) *Gate {
 		return g
 	}
 	a := analysis{program: program, compiled: compiled, options: o, reasons: g.reasons}
-	if g.off = a.unsound(); g.off != "" {
+	if g.off = Unsound(program, o.Actions); g.off != "" {
 		return g
 	}
 	a.collect()

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/corazawaf/coraza/v3/debuglog"
@@ -59,3 +60,25 @@ func (nobody) ID() string                   { return "" }
 func (nobody) Capturing() bool              { return false }
 func (nobody) CaptureField(int, string)     {}
 func (nobody) DebugLogger() debuglog.Logger { return debuglog.Noop() }
+
+// byteRange parses the argument of validateByteRange.
+func byteRange(arg string) (allowed [256]bool, ok bool) {
+	if arg == "" {
+		return allowed, false // the engine takes it for a rule that always matches
+	}
+	for part := range strings.SplitSeq(arg, ",") {
+		first, last, ranged := strings.Cut(strings.TrimSpace(part), "-")
+		lo, err1 := strconv.Atoi(first)
+		hi, err2 := lo, error(nil)
+		if ranged {
+			hi, err2 = strconv.Atoi(last)
+		}
+		if err1 != nil || err2 != nil || lo < 0 || hi > 255 {
+			return allowed, false
+		}
+		for b := lo; b <= hi; b++ {
+			allowed[b] = true
+		}
+	}
+	return allowed, true
+}

@@ -4,12 +4,12 @@ import (
 	"strings"
 )
 
-// touch says which kinds of bytes are in a text. A transformation whose trigger
+// Touch says which kinds of bytes are in a text. A transformation whose trigger
 // has none of them in common leaves the text as it is.
-type touch uint16
+type Touch uint16
 
 const (
-	touchUpper     touch = 1 << iota // A-Z
+	touchUpper     Touch = 1 << iota // A-Z
 	touchLower                       // a-z
 	touchHigh                        // 0x80-0xff
 	touchNull                        // 0x00
@@ -24,7 +24,7 @@ const (
 )
 
 // touches is the kinds of each byte.
-var touches = func() (t [256]touch) {
+var touches = func() (t [256]Touch) {
 	for b := range 256 {
 		switch {
 		case b >= 'A' && b <= 'Z':
@@ -37,7 +37,7 @@ var touches = func() (t [256]touch) {
 			t[b] = touchNull
 		}
 	}
-	add := func(chars string, k touch) {
+	add := func(chars string, k Touch) {
 		for i := range len(chars) {
 			t[chars[i]] |= k
 		}
@@ -53,23 +53,28 @@ var touches = func() (t [256]touch) {
 	return t
 }()
 
-// touchOf returns the kinds of bytes in s.
-func touchOf(s string) touch {
-	var t touch
-	for i := range len(s) {
+// TouchOf returns the kinds of bytes in s.
+func TouchOf(s string) Touch {
+	var t, u Touch
+	i := 0
+	for ; i+1 < len(s); i += 2 {
+		t |= touches[s[i]]
+		u |= touches[s[i+1]]
+	}
+	if i < len(s) {
 		t |= touches[s[i]]
 	}
-	return t
+	return t | u
 }
 
-// trigger returns what must be in a text for a transformation to change it, and
-// whether the transformation is known. TestTrigger holds this against the engine.
-func trigger(name string) (t touch, ok bool) {
+// Trigger returns what must be in a text for a transformation to change it, and
+// whether that is known. TestTrigger holds this against the engine.
+func Trigger(name string) (t Touch, ok bool) {
 	t, ok = triggers[strings.ToLower(name)]
 	return t, ok
 }
 
-var triggers = map[string]touch{
+var triggers = map[string]Touch{
 	"lowercase":    touchUpper | touchHigh,
 	"uppercase":    touchLower | touchHigh,
 	"urldecode":    touchPercent,
@@ -103,4 +108,11 @@ var triggers = map[string]touch{
 var always = map[string]bool{
 	"base64decode": true, "base64decodeext": true, "base64encode": true, "hexdecode": true, "hexencode": true,
 	"length": true, "md5": true, "sha1": true, "urlencode": true,
+}
+
+// Known reports whether a transformation, in lower case, is one of the engine's
+// that depends on nothing but the text.
+func Known(name string) bool {
+	_, ok := triggers[name]
+	return ok || always[name]
 }

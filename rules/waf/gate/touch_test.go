@@ -63,11 +63,11 @@ func TestTrigger(t *testing.T) {
 // TestTouchOf holds the kinds of a text to those of its bytes.
 func TestTouchOf(t *testing.T) {
 	for b := range 256 {
-		if got := touchOf("..x" + string([]byte{byte(b)})); got != touches[b]|touches['.']|touches['x'] {
+		if got := TouchOf("..x" + string([]byte{byte(b)})); got != touches[b]|touches['.']|touches['x'] {
 			t.Errorf("%#x: %b", b, got)
 		}
 	}
-	if touchOf("") != 0 {
+	if TouchOf("") != 0 {
 		t.Error("the empty text has kinds")
 	}
 }

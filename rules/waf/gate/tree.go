@@ -29,7 +29,7 @@ type node struct {
 	parent  int
 	name    string
 	apply   plugintypes.Transformation
-	trigger touch
+	trigger Touch
 	always  bool // the transformation may change any text
 	// multi says that the node belongs to multiMatch, where the engine takes a new
 	// text only if the transformation says that it has changed it.
@@ -71,7 +71,7 @@ func (t *tree) child(parent int, name string, apply plugintypes.Transformation, 
 		}
 	}
 	n := node{parent: parent, name: name, apply: apply, multi: multi}
-	if trig, ok := trigger(name); ok {
+	if trig, ok := Trigger(name); ok {
 		n.trigger = trig
 	} else {
 		n.always = true
@@ -83,12 +83,12 @@ func (t *tree) child(parent int, name string, apply plugintypes.Transformation, 
 // text is what a node sees.
 type text struct {
 	value string
-	touch touch
+	touch Touch
 }
 
 // scan adds the probes that may match value to the hits.
 func (t *tree) scan(value string, s *scratch) {
-	texts := append(s.texts[:0], text{value, touchOf(value)})
+	texts := append(s.texts[:0], text{value, TouchOf(value)})
 	at := append(s.at[:0], 0) // the text of each node
 	for i := 1; i < len(t.nodes); i++ {
 		n := &t.nodes[i]
@@ -102,7 +102,7 @@ func (t *tree) scan(value string, s *scratch) {
 				from = slices.IndexFunc(texts, func(x text) bool { return x.value == v })
 				if from < 0 {
 					from = len(texts)
-					texts = append(texts, text{v, touchOf(v)})
+					texts = append(texts, text{v, TouchOf(v)})
 				}
 			}
 		}

@@ -7,11 +7,11 @@ import "strings"
 // the mean. They need not be exact: the bound holds if they are right within a
 // factor of two.
 const (
-	workTransform = 8 // one transformation
-	workScan      = 3 // one automaton
+	workTransform = 4 // one transformation
+	workScan      = 2 // one automaton
 	workAsk       = 4 // an operator that has no pattern
-	workSQLi      = 100
-	workXSS       = 40
+	workSQLi      = 60
+	workXSS       = 30
 	workValue     = 60 // a value, whatever its length
 
 	// workQuotes is how many bytes @detectSQLi looks at in a nanosecond where it

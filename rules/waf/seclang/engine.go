@@ -25,6 +25,9 @@ type CompiledLink struct {
 	Operator plugintypes.Operator
 	// Transforms are those of Link.Transforms.
 	Transforms []plugintypes.Transformation
+	// Log says that the engine reports the rule when it matches: the last of log
+	// and nolog. It is that of the first link that counts.
+	Log bool
 }
 
 // Verify holds the model against the rules in an engine that has loaded the same
@@ -113,6 +116,7 @@ func (l *Link) verify(v reflect.Value) (c CompiledLink, err error) {
 		c.Operator = open(op.FieldByName("Operator")).(plugintypes.Operator)
 	}
 
+	c.Log = v.FieldByName("Log").Bool()
 	transforms := v.FieldByName("transformations")
 	check(cmp("transformations", transforms.Len(), len(l.Transforms)))
 	for i := range transforms.Len() {

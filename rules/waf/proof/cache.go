@@ -1,0 +1,175 @@
+package proof
+
+import (
+	"hash/maphash"
+	"math/bits"
+	"strings"
+	"sync/atomic"
+
+	"github.com/moatwaf/moat/rules/waf/dfa"
+	"github.com/moatwaf/moat/rules/waf/view"
+)
+
+// cache remembers what values lead to that come again and again: header fields,
+// paths, methods. Names and values are compared whole, so a value that another
+// client has sent changes nothing but the time it takes. It has no lock: an entry
+// is immutable, and its place is swapped.
+type cache struct {
+	seed maphash.Seed
+	sets []cacheSet
+}
+
+const (
+	cacheWays = 4
+	cacheSets = 4096
+	// maxCached is the longest name and value together that is remembered. With
+	// what an entry takes beside it, the cache is bounded by 16 MiB.
+	maxCached = 640
+)
+
+type cacheSet struct {
+	ways  [cacheWays]atomic.Pointer[cached]
+	clock atomic.Uint32
+}
+
+// cached is what one value leads to.
+type cached struct {
+	hash   uint64
+	number uint32 // of the slot, or of the variable
+	kind   *listKind
+	slot   *slot
+	name   string
+	value  string
+	hits   []cachedWord
+	used   atomic.Bool // since the clock came by
+}
+
+type cachedWord struct {
+	word int
+	bits uint64
+}
+
+func (c *cache) init() {
+	c.seed = maphash.MakeSeed()
+	c.sets = make([]cacheSet, cacheSets)
+}
+
+// put remembers an entry. One that has been asked for since the last time gets a
+// second chance, and the new one none: so a flood of values that come once cannot
+// drive out those that come often.
+func (c *cache) put(e *cached) {
+	set := &c.sets[e.hash%cacheSets]
+	for i := range set.ways {
+		if set.ways[i].Load() == nil {
+			set.ways[i].Store(e)
+			return
+		}
+	}
+	way := &set.ways[set.clock.Add(1)%cacheWays]
+	if old := way.Load(); old != nil && old.used.Load() {
+		old.used.Store(false)
+		return
+	}
+	way.Store(e)
+}
+
+func (e *cached) touch() {
+	if !e.used.Load() {
+		e.used.Store(true)
+	}
+}
+
+// add puts what an entry leads to into the hits.
+func (e *cached) add(hits dfa.Bits) {
+	for _, w := range e.hits {
+		hits[w.word] |= w.bits
+	}
+}
+
+func (c *cache) hash(number uint32, name, value string) uint64 {
+	h := maphash.String(c.seed, value)
+	if name != "" {
+		h ^= bits.RotateLeft64(maphash.String(c.seed, name), 17)
+	}
+	return h ^ uint64(number)*0x9E3779B97F4A7C15
+}
+
+// cachedPair holds a pair of a collection against the probes, or remembers what
+// that has come to.
+func (a *scans) cachedPair(r *Request, k *listKind, p *view.Pair) {
+	s := &r.scan
+	c := &a.memory
+	number := uint32(k.variable) | 1<<16
+	h := c.hash(number, p.Name, p.Value)
+	set := &c.sets[h%cacheSets]
+	for i := range set.ways {
+		e := set.ways[i].Load()
+		if e != nil && e.hash == h && e.kind == k && e.name == p.Name && e.value == p.Value {
+			e.touch()
+			e.add(s.hits)
+			if e.slot.counter >= 0 {
+				s.counts[e.slot.counter]++
+			}
+			return
+		}
+	}
+	sl := k.of(p.Name)
+	if sl.counter >= 0 {
+		s.counts[sl.counter]++
+	}
+	s.gaveUp = false
+	done := s.aside()
+	if sl.values != nil {
+		sl.values.scan(r, p.Name, p.Value)
+	}
+	if sl.names != nil {
+		sl.names.scan(r, p.Name, p.Name)
+	}
+	hits := done()
+	if s.gaveUp {
+		return // what is not decided is not remembered
+	}
+	c.put(&cached{hash: h, kind: k, slot: sl, name: strings.Clone(p.Name), value: strings.Clone(p.Value), hits: hits})
+}
+
+// cachedSingle is cachedPair for a variable with one value.
+func (a *scans) cachedSingle(r *Request, k *singleKind, value string) {
+	s := &r.scan
+	c := &a.memory
+	h := c.hash(k.number, "", value)
+	set := &c.sets[h%cacheSets]
+	for i := range set.ways {
+		e := set.ways[i].Load()
+		if e != nil && e.hash == h && e.number == k.number && e.value == value {
+			e.touch()
+			e.add(s.hits)
+			return
+		}
+	}
+	s.gaveUp = false
+	done := s.aside()
+	k.tree.scan(r, "", value)
+	hits := done()
+	if s.gaveUp {
+		return
+	}
+	c.put(&cached{hash: h, number: k.number, value: strings.Clone(value), hits: hits})
+}
+
+// aside lets scans write into empty hits until the function that it returns puts
+// both together and returns those that came.
+func (s *scratch) aside() func() []cachedWord {
+	s.hits, s.delta = s.delta, s.hits
+	return func() []cachedWord {
+		s.hits, s.delta = s.delta, s.hits
+		var words []cachedWord
+		for i, w := range s.delta {
+			if w != 0 {
+				words = append(words, cachedWord{i, w})
+				s.hits[i] |= w
+				s.delta[i] = 0
+			}
+		}
+		return words
+	}
+}

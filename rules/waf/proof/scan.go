@@ -1,0 +1,536 @@
+package proof
+
+import (
+	"cmp"
+	"encoding/binary"
+	"hash/maphash"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/corazawaf/coraza/v3/types/variables"
+
+	"github.com/moatwaf/moat/rules/waf/dfa"
+	"github.com/moatwaf/moat/rules/waf/view"
+)
+
+// scans is how the values of a request are held against all probes: each value
+// once, for the rules of both phases where both see it.
+type scans struct {
+	stages  [3]stage // by phase: what is looked at then
+	words   int      // of the hits
+	sets    map[string]*scanner
+	bytes   int
+	max     int
+	memory  cache
+	foreign []regexRead
+}
+
+// stage is what is looked at in one phase.
+type stage struct {
+	lists   []listKind
+	singles []singleKind
+	counts  []*counted
+}
+
+// listKind is a collection.
+type listKind struct {
+	variable variables.RuleVariable
+	named    map[string]*slot // by name in lower case
+	other    *slot            // of all other names
+	cached   bool
+}
+
+// slot is what is looked at for one name.
+type slot struct {
+	values  *tree
+	names   *tree
+	counter int // number of the counter; -1 for none
+	number  uint32
+}
+
+// singleKind is a variable with one value.
+type singleKind struct {
+	variable variables.RuleVariable
+	tree     *tree
+	cached   bool
+	number   uint32
+}
+
+// maxNewStates bounds the states that one phase of one request may add to the
+// automata, beyond which what is not decided is a candidate.
+const maxNewStates = 4096
+
+// scratch is the part of a Request that scans use.
+type scratch struct {
+	hits   dfa.Bits
+	found  dfa.Bits
+	counts []int
+	totals [256]int32 // values of each list variable that was walked
+	texts  []text
+	at     []int
+	seen   seen
+	states int
+	gaveUp bool     // a scan was not finished
+	delta  dfa.Bits // hits of one value, to be remembered
+	sub    *Request // looks at one value by itself
+	scans  *scans
+}
+
+func (s *scratch) init(all *scans) {
+	s.scans = all
+	s.hits, s.found, s.delta = make(dfa.Bits, all.words), make(dfa.Bits, all.words), make(dfa.Bits, all.words)
+	s.counts = make([]int, all.counters())
+	s.states = maxNewStates
+}
+
+func (s *scratch) reset() {
+	s.hits.Clear()
+	clear(s.counts)
+	s.seen.reset()
+	clear(s.texts[:cap(s.texts)])
+	s.states = maxNewStates
+}
+
+func (a *scans) counters() int {
+	n := 0
+	for i := range a.stages {
+		for _, c := range a.stages[i].counts {
+			for _, k := range c.counter {
+				n = max(n, k+1)
+			}
+		}
+	}
+	return n
+}
+
+// build arranges the probes.
+func (a *scans) build(p *prober, maxBytes int) {
+	a.words = max(1, p.planes*p.words)
+	a.sets, a.max = map[string]*scanner{}, maxBytes
+	a.foreign = p.regexes
+	a.memory.init()
+	var trees []*tree
+	b := builder{scans: a, prober: p, trees: map[string]*tree{}, made: &trees}
+	for n := 1; n <= 2; n++ {
+		b.stage(n)
+	}
+	a.share(trees)
+	for _, t := range trees {
+		t.finish(a.words)
+	}
+}
+
+// builder makes the stages.
+type builder struct {
+	*scans
+	*prober
+	trees   map[string]*tree // by probes
+	made    *[]*tree
+	number  uint32
+	counter int
+}
+
+// stageOf returns in which stage a rule's probe looks at a source.
+func stageOf(ru *rule, s source) int {
+	if ru.phase == 2 && later[s.variable] {
+		return 2
+	}
+	return 1
+}
+
+func (b *builder) stage(n int) {
+	st := &b.stages[n]
+	var order []source
+	add := func(s source) {
+		s.names = false
+		if !slices.Contains(order, s) {
+			order = append(order, s)
+		}
+	}
+	for _, x := range b.probes {
+		for i := range x.targets {
+			for _, s := range x.targets[i].sources {
+				if stageOf(x.rule, s) == n {
+					add(s)
+				}
+			}
+		}
+	}
+	for _, c := range b.prober.counts {
+		if b.countStage(c) == n {
+			st.counts = append(st.counts, c)
+		}
+		for _, s := range c.sources {
+			if s.variable != 0 && (b.countStage(c) == n || !later[s.variable] && n == 1) {
+				add(s)
+			}
+		}
+	}
+	for _, s := range order {
+		if !view.IsList(s.variable) {
+			if t := b.tree(n, s, "", true); t != nil {
+				b.number++
+				st.singles = append(st.singles, singleKind{s.variable, t, cachedSingle(s.variable), b.number})
+			}
+			continue
+		}
+		st.lists = append(st.lists, b.list(n, s))
+	}
+}
+
+// countStage returns in which stage a count is complete.
+func (b *builder) countStage(c *counted) int {
+	row := c.id >> 6 % b.prober.words
+	ru := b.rows[row<<6+c.id&63]
+	for _, s := range c.sources {
+		if stageOf(ru, s) == 2 {
+			return 2
+		}
+	}
+	return 1
+}
+
+// cachedList and cachedSingle tell whose values come again and again.
+func cachedList(v variables.RuleVariable) bool {
+	return v == variables.RequestHeaders || v == variables.RequestCookies
+}
+
+func cachedSingle(v variables.RuleVariable) bool {
+	switch v {
+	case variables.RequestFilename, variables.RequestBasename, variables.RequestMethod, variables.RequestProtocol,
+		variables.RemoteAddr, variables.ServerName, variables.ServerAddr, variables.ReqbodyProcessor:
+		return true
+	}
+	return false
+}
+
+// list arranges the probes of a collection.
+func (b *builder) list(n int, s source) listKind {
+	k := listKind{variable: s.variable, named: map[string]*slot{}, cached: cachedList(s.variable)}
+	names := map[string]bool{}
+	for _, x := range b.probes {
+		for i := range x.targets {
+			t := &x.targets[i]
+			if !slices.ContainsFunc(t.sources, func(o source) bool { return o.variable == s.variable && stageOf(x.rule, o) == n }) {
+				continue
+			}
+			if t.key != "" {
+				names[lower(t.key)] = true
+			}
+			for _, e := range t.except {
+				if e.regex == nil && e.key != "" {
+					names[e.key] = true
+				}
+			}
+		}
+	}
+	counters := map[string]int{}
+	for _, c := range b.prober.counts {
+		if c.key == "" {
+			continue
+		}
+		for i, o := range c.sources {
+			if o.variable != s.variable || b.sourceStage(c, o) != n {
+				continue
+			}
+			at, ok := counters[c.key]
+			if !ok {
+				at = b.counter
+				b.counter++
+				counters[c.key] = at
+			}
+			if c.counter == nil {
+				c.counter = make([]int, len(c.sources))
+				for j := range c.counter {
+					c.counter[j] = -1
+				}
+			}
+			c.counter[i] = at
+			names[c.key] = true
+		}
+	}
+	make := func(name string, other bool) *slot {
+		b.number++
+		out := &slot{counter: -1, number: b.number}
+		out.values = b.tree(n, source{s.variable, false}, name, other)
+		out.names = b.tree(n, source{s.variable, true}, name, other)
+		if at, ok := counters[name]; ok && !other {
+			out.counter = at
+		}
+		return out
+	}
+	for name := range names {
+		k.named[name] = make(name, false)
+	}
+	k.other = make("", true)
+	return k
+}
+
+// sourceStage returns in which stage the values of a counted source are walked.
+func (b *builder) sourceStage(c *counted, s source) int {
+	if b.countStage(c) == 2 && later[s.variable] {
+		return 2
+	}
+	return 1
+}
+
+// tree returns the tree of the probes that look at a source in a stage; nil if
+// there are none.
+func (b *builder) tree(n int, s source, name string, other bool) *tree {
+	var list []*probe
+	var key strings.Builder
+	for _, x := range b.probes {
+		looks := slices.ContainsFunc(x.targets, func(t target) bool {
+			return slices.Contains(t.sources, s) && stageOf(x.rule, s) == n && shows(&t, name, other)
+		})
+		if looks {
+			list = append(list, x)
+			key.WriteString(strconv.Itoa(x.id) + " ")
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	alone := slices.ContainsFunc(list, func(x *probe) bool { return x.alone })
+	if t := b.trees[key.String()]; t != nil && !alone {
+		return t
+	}
+	t := newTree(list, s, b.scans.words)
+	b.trees[key.String()] = t
+	*b.made = append(*b.made, t)
+	return t
+}
+
+// shows reports whether a target may show a value of a name; other stands for all
+// names that no target mentions. Expressions may show any name.
+func shows(t *target, name string, other bool) bool {
+	if t.view == fromSingle {
+		return true
+	}
+	for i := range t.except {
+		if e := &t.except[i]; e.regex == nil && (e.key == "" || !other && e.key == name) {
+			return false
+		}
+	}
+	if t.key == "" {
+		return true
+	}
+	return !other && lower(t.key) == name
+}
+
+// share gives the trees their scanners. Large ones share one: they differ in a few
+// patterns only, and each automaton would take megabytes.
+func (a *scans) share(trees []*tree) {
+	const large = 40
+	var all []*probe
+	for _, t := range trees {
+		if len(t.scanned) >= large {
+			all = append(all, t.scanned...)
+		}
+	}
+	union := a.scanner(all)
+	for _, t := range trees {
+		if len(t.scanned) >= large {
+			t.scanner = union
+		} else {
+			t.scanner = a.scanner(t.scanned)
+		}
+	}
+}
+
+// scanner is an automaton for patterns; nil if there are none.
+type scanner struct {
+	set *dfa.Set // nil without memory for it
+}
+
+// Memory that a scanner may take: for itself and each pattern.
+const (
+	scannerBytes = 256 << 10
+	patternBytes = 64 << 10
+)
+
+func (a *scans) scanner(probes []*probe) *scanner {
+	if len(probes) == 0 {
+		return nil
+	}
+	probes = slices.SortedFunc(slices.Values(probes), func(x, y *probe) int { return cmp.Compare(x.id, y.id) })
+	probes = slices.Compact(probes)
+	var key []byte
+	for _, x := range probes {
+		key = binary.LittleEndian.AppendUint32(key, uint32(x.id))
+	}
+	if s := a.sets[string(key)]; s != nil {
+		return s
+	}
+	s := &scanner{}
+	a.sets[string(key)] = s
+	size := scannerBytes + len(probes)*patternBytes
+	if a.bytes+size > a.max {
+		return s
+	}
+	var b dfa.Builder
+	for _, x := range probes {
+		if err := b.Add(x.id, *x.pattern); err != nil {
+			return s
+		}
+	}
+	set, err := b.Build(dfa.Options{MaxBytes: size})
+	if err != nil {
+		return s
+	}
+	a.bytes += size
+	s.set = set
+	return s
+}
+
+// run holds the values of a phase against the probes. It returns false if that
+// costs too much.
+func (a *scans) run(r *Request, n int) bool {
+	st := &a.stages[n]
+	s := &r.scan
+	if n == 2 {
+		s.states = maxNewStates
+	}
+	for i := range st.lists {
+		if !a.list(r, &st.lists[i]) {
+			return false
+		}
+	}
+	for i := range st.singles {
+		k := &st.singles[i]
+		value := r.singleValue(k.variable)
+		if k.cached && len(value) <= maxCached {
+			a.cachedSingle(r, k, value)
+		} else {
+			k.tree.scan(r, "", value)
+		}
+		if r.cost.Total() > r.proof.maxCost {
+			return false
+		}
+	}
+	for _, c := range st.counts {
+		total := 0
+		for i, src := range c.sources {
+			if c.key == "" {
+				total += len(r.view.List(src.variable))
+			} else if k := c.counter[i]; k >= 0 {
+				total += s.counts[k]
+			}
+		}
+		if c.table>>min(total, 63)&1 != 0 {
+			s.hits.Add(c.id)
+		}
+	}
+	return true
+}
+
+// list walks a collection.
+func (a *scans) list(r *Request, k *listKind) bool {
+	s := &r.scan
+	pairs := r.view.List(k.variable)
+	many := len(pairs) >= 16 && !k.cached
+	for i := range pairs {
+		p := &pairs[i]
+		if k.cached && len(p.Name)+len(p.Value) <= maxCached {
+			a.cachedPair(r, k, p)
+			continue
+		}
+		sl := k.of(p.Name)
+		if sl.counter >= 0 {
+			s.counts[sl.counter]++
+		}
+		if sl.values != nil && !(many && s.seen.has(sl.values, p.Value)) {
+			sl.values.scan(r, p.Name, p.Value)
+		}
+		if sl.names != nil && !(many && s.seen.has(sl.names, p.Name)) {
+			sl.names.scan(r, p.Name, p.Name)
+		}
+		if r.cost.Total() > r.proof.maxCost {
+			return false
+		}
+	}
+	return true
+}
+
+// of returns what is looked at for a name.
+func (k *listKind) of(name string) *slot {
+	if len(k.named) > 0 {
+		var buf [64]byte
+		if len(name) <= len(buf) {
+			b := buf[:len(name)]
+			high := byte(0)
+			for i := range len(name) {
+				c := name[i]
+				high |= c
+				if 'A' <= c && c <= 'Z' {
+					c |= 0x20
+				}
+				b[i] = c
+			}
+			if high < 0x80 {
+				if s, ok := k.named[string(b)]; ok {
+					return s
+				}
+				return k.other
+			}
+		}
+		if s, ok := k.named[lower(name)]; ok {
+			return s
+		}
+	}
+	return k.other
+}
+
+// seen is the values that trees have scanned in this request.
+type seen struct {
+	table []seenValue
+	used  int
+}
+
+type seenValue struct {
+	tree  *tree
+	value string
+}
+
+var seed = maphash.MakeSeed()
+
+// has reports whether a value has been scanned before, and notes it.
+func (m *seen) has(t *tree, value string) bool {
+	if 2*m.used >= len(m.table) {
+		m.grow()
+	}
+	i := uint(maphash.String(seed, value)) + uint(t.number)
+	for mask := uint(len(m.table) - 1); ; i++ {
+		e := &m.table[i&mask]
+		if e.tree == nil {
+			*e = seenValue{t, value}
+			m.used++
+			return false
+		}
+		if e.tree == t && e.value == value {
+			return true
+		}
+	}
+}
+
+func (m *seen) grow() {
+	old := m.table
+	m.table, m.used = make([]seenValue, max(256, 2*len(old))), 0
+	for _, e := range old {
+		if e.tree != nil {
+			m.has(e.tree, e.value)
+		}
+	}
+}
+
+func (m *seen) reset() {
+	if m.used == 0 {
+		return
+	}
+	if len(m.table) > 8192 {
+		m.table = nil
+	}
+	clear(m.table)
+	m.used = 0
+}
