@@ -39,7 +39,8 @@ type Body struct {
 // Body fills v, which holds what the rules of phase 1 see, with what those of
 // phase 2 see. processor is the body parser that is in force between the phases, in
 // upper case: what Head set, or what a rule of phase 1 has chosen with
-// ctl:requestBodyProcessor or ctl:forceRequestBodyVariable; empty for none. Where
+// ctl:requestBodyProcessor; empty for none. (ctl:forceRequestBodyVariable chooses
+// one only for a body that has none, and the stage does not read such a body.) Where
 // the rules do not get at the body, in has no Data.
 //
 // Unless the answer is Known, v holds nothing that may be used.

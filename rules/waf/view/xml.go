@@ -248,7 +248,7 @@ func (d *markup) name() (string, bool) {
 			colons++
 		case d.i > start && ('0' <= c && c <= '9' || c == '-' || c == '.'):
 		default:
-			return d.s[start:d.i], d.i > start && colons < 2
+			return d.s[start:d.i], d.i > start && colons < 2 && c < 0x80
 		}
 		d.i++
 	}
