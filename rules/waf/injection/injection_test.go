@@ -157,6 +157,53 @@ func TestUpper(t *testing.T) {
 	}
 }
 
+// TestPlain holds the tables to what plain relies on, and plain to the library:
+// all short strings over its bytes and keywords.
+func TestPlain(t *testing.T) {
+	for _, k := range keywords {
+		hex := k.text != "" && strings.Trim(k.text, "ABCDEF0123456789") == ""
+		if hex && !strings.Contains(k.text, "DEC") {
+			t.Errorf("keyword %s is hexadecimal", k.text)
+		}
+	}
+	for f := range strings.Lines(fingerprintList) {
+		f = strings.TrimSuffix(f, "\n")
+		if strings.Trim(f, "N1O") == "" || strings.Trim(f, "1O,:.") == "" {
+			t.Errorf("fingerprint %s", f)
+		}
+		if len(f) <= 2 && strings.Trim(f, "1NKFTEUBAV&O") == "" && f != "1U" && f != "VU" {
+			t.Errorf("fingerprint %s", f)
+		}
+	}
+	var n tally
+	depth := 5
+	if testing.Short() || raceEnabled {
+		depth = 3
+	}
+	for _, parts := range [][]string{
+		{"1", "-", "a", "e", "d", "0x", "0b", "dec", "f", "."},
+		{"1", ".", "+", ",", ":", "/", " ", "-"},
+		{"1", "union", "or", "e", "x", "n", "_", "in", "\xff", "\u0131"},
+	} {
+		everyString(parts, nil, depth, func(s string) {
+			if plain(s) {
+				n.compare(t, s)
+			}
+		})
+	}
+	for _, k := range keywords {
+		for _, s := range []string{k.text, "1" + k.text, "1e" + k.text, "0x" + k.text, "0b" + k.text, "1-" + k.text} {
+			if plain(s) {
+				n.compare(t, s)
+			}
+		}
+	}
+	if n.sqli > 0 {
+		t.Errorf("plain texts hold SQL injection: %v", n)
+	}
+	t.Log(n)
+}
+
 // TestOtherLibrary: with another libinjection-go nothing is proved.
 func TestOtherLibrary(t *testing.T) {
 	with := func(m debug.Module) *debug.BuildInfo { return &debug.BuildInfo{Deps: []*debug.Module{{Path: "x"}, &m}} }

@@ -24,6 +24,9 @@ type fingerprint struct {
 // the text began within single quotes, if it has any, then within double
 // quotes. Where MySQL reads it differently, each is asked again.
 func sqli(s string) (verdict, fingerprint) {
+	if plain(s) {
+		return clean, fingerprint{}
+	}
 	if len(s) > math.MaxInt32 {
 		return unsure, fingerprint{}
 	}
