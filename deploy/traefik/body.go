@@ -34,7 +34,8 @@ func (b *sentBody) send(conn net.Conn, n int, timeout time.Duration) (time.Time,
 		}
 		p := b.seen[b.sent:]
 		if b.max > 0 && int64(len(b.seen)) > b.max {
-			p, b.err = b.seen[b.sent:b.max], errTooLarge
+			p = b.seen[b.sent:b.max]
+			b.err = errTooLarge
 		}
 		if len(p) > n {
 			p = p[:n]
@@ -71,8 +72,9 @@ func (b *sentBody) read(n int) {
 	}
 	start := time.Now()
 	p := make([]byte, n)
-	n, err := b.src.Read(p)
-	b.seen, b.err = append(b.seen, p[:n]...), err
+	got, err := b.src.Read(p)
+	b.seen = append(b.seen, p[:got]...)
+	b.err = err
 	b.waited += time.Since(start)
 }
 
@@ -94,17 +96,13 @@ func (b *sentBody) replayed(r *http.Request) *http.Request {
 	if b.seen == nil && b.err == nil {
 		return r
 	}
-	rest := io.Reader(b.src)
-	if b.err != nil {
-		rest = &failed{b.err}
+	body := io.MultiReader(bytes.NewReader(b.seen), b.src)
+	if b.err != nil { // the upstream must not take a part for the whole
+		failed, w := io.Pipe()
+		_ = w.CloseWithError(b.err) // never fails
+		body = io.MultiReader(bytes.NewReader(b.seen), failed)
 	}
 	r = r.WithContext(r.Context())
-	r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(b.seen), rest))
+	r.Body = io.NopCloser(body)
 	return r
 }
-
-// failed is what follows a body that was read to an error.
-type failed struct{ err error }
-
-// Read implements io.Reader.
-func (f *failed) Read([]byte) (int, error) { return 0, f.err }

@@ -165,7 +165,8 @@ func (d *daemon) complain(err error, pass bool) {
 	n := d.untold
 	silent := time.Since(d.told) < time.Minute
 	if !silent {
-		d.told, d.untold = time.Now(), 0
+		d.told = time.Now()
+		d.untold = 0
 	}
 	d.mu.Unlock()
 	if silent {
@@ -183,7 +184,8 @@ var errRefused = errors.New("the daemon does not take the question")
 
 // exchange asks one question. The answer's content is read to its end.
 func (l *link) exchange(head []byte, hasBody bool, body *sentBody, deadline time.Time) (*http.Response, []byte, error) {
-	body.sent, body.ended = 0, !hasBody
+	body.sent = 0
+	body.ended = !hasBody
 	if err := l.conn.SetDeadline(deadline); err != nil {
 		return nil, nil, err
 	}
