@@ -16,12 +16,32 @@ type payload struct {
 	// cut says that data is only the beginning of the body, by the policy's own
 	// choice. That it does not parse to its end is then no fault of the client.
 	cut bool
+	// dear says that the engine's parser would cost too much.
+	dear bool
+	// whole says that data is XML as the client sent it; see settle.
+	whole bool
 }
 
-// readPayload reads and prepares the body of a request. refusal is set where the
+// settle does the part of the preparation that only the engine needs.
+func (p *payload) settle(arguments int) {
+	switch {
+	case p.whole:
+		p.whole = false
+		if p.dear = tooMuchXML(p.data, arguments); !p.dear {
+			p.data = flattenXML(p.data, arguments)
+		}
+	case p.kind == kindMultipart:
+		p.dear = tooManyFiles(p.data)
+	case p.kind == kindJSON || p.kind == kindNDJSON:
+		p.dear = nesting(p.data) > maxNesting
+	}
+}
+
+// readPayload reads and prepares the body of a request, of which limit bytes are to
+// be shown, compressed and decompressed. refusal is set where the
 // body decides by itself: too large, broken, or in a coding that nobody here can
 // read. A payload of kindNone means that only the headers are judged.
-func (s *Stage) readPayload(r *filter.Request, kind bodyKind) (p payload, refusal *filter.Decision) {
+func (s *Stage) readPayload(r *filter.Request, kind bodyKind, limit int64) (p payload, refusal *filter.Decision) {
 	if kind == kindNone {
 		return payload{}, nil
 	}
@@ -56,10 +76,13 @@ func (s *Stage) readPayload(r *filter.Request, kind bodyKind) (p payload, refusa
 			return payload{}, nil
 		}
 	}
+	if int64(len(data)) > limit {
+		data, whole = data[:limit], false
+	}
 	p = payload{kind: kind, data: data, cut: !whole}
 
 	if coding != codingIdentity && len(data) > 0 {
-		plain, end, err := decode(coding, data, s.config.BodyLimit, p.cut)
+		plain, end, err := decode(coding, data, limit, p.cut)
 		if err != nil {
 			return payload{}, malformed("the compressed body is broken")
 		}
@@ -108,7 +131,7 @@ func (s *Stage) prepare(h http.Header, p payload) (payload, *filter.Decision) {
 	case kindNDJSON:
 		p.data = joinLines(trimBOM(p.data))
 	case kindXML:
-		p.data = flattenXML(trimBOM(p.data), s.config.arguments)
+		p.data, p.whole = trimBOM(p.data), true
 	case kindMultipart:
 		return s.boundParts(h, p)
 	}

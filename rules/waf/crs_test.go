@@ -52,7 +52,7 @@ func runCase(s *Stage, c *crscorpus.Case) (finding, error) {
 		return finding{status: err.(*crscorpus.Refused).Status}, nil
 	}
 	var f finding
-	e := plain{waf: s.loaded.waf, observe: func(all []types.MatchedRule) {
+	e := plain{waf: s.loaded.waf, arguments: s.config.arguments, observe: func(all []types.MatchedRule) {
 		for _, m := range all {
 			if l, ok := m.(interface{ Log() bool }); ok && l.Log() {
 				f.rules = append(f.rules, m.Rule().ID())
@@ -62,7 +62,7 @@ func runCase(s *Stage, c *crscorpus.Case) (finding, error) {
 	}}
 	r := filter.NewRequest(hr, testTime)
 	defer r.Release()
-	out, err := e.evaluate(r, func(kind bodyKind) (payload, *filter.Decision) { return s.readPayload(r, kind) })
+	out, err := e.evaluate(r, func(kind bodyKind) (payload, *filter.Decision) { return s.readPayload(r, kind, s.config.BodyLimit) })
 	if err != nil {
 		return finding{}, err
 	}

@@ -12,6 +12,8 @@ const (
 	ownRulePrepare  = 190000 // phase 2: one key for each value
 	ownRuleGate1    = 190001 // phase 1: rules that cannot match
 	ownRuleGate2    = 190002 // phase 2: the same
+	ownRuleBudget1  = 190003 // phase 1: a request that costs too much
+	ownRuleBudget2  = 190004 // phase 2: the same
 	ownRuleSetup    = 190010 // phase 1: what crs-setup.conf would set
 	ownRuleTypes    = 190011 // phase 1: content types with a wildcard
 	ownRuleExpect   = 190012 // phase 1: Expect: 100-continue

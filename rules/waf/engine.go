@@ -40,6 +40,13 @@ type outcome struct {
 	score     int
 	threshold int
 	matched   []int // rules with a message, in order, each once
+
+	// dear says that the rules of phase 1 or 2 cost too much. They were not all
+	// evaluated, and nothing else of the outcome says anything.
+	dear types.RulePhase
+
+	proved bool      // shown to be clean without the engine
+	why    *handover // why it was not; nil without the fast engine
 }
 
 // maxMatched bounds the rules that one outcome lists.
@@ -51,12 +58,20 @@ type transaction interface {
 	types.Transaction
 	plugintypes.TransactionState
 	RemoveRuleByID(id int)
+	RemoveRuleByIDRange(start, end int)
+	GetRuleRemoveByIDRanges() [][2]int
 	AddPostRequestArgument(key, value string)
 }
 
 // plain is Coraza as it is.
 type plain struct {
 	waf coraza.WAF
+
+	// small is how many bytes a request may have without being held to its budget.
+	small int
+
+	// arguments is the limit that the preparation of XML keeps to.
+	arguments int
 
 	// observe, if not nil, is told every rule that matched. It is for tests.
 	observe func([]types.MatchedRule)
@@ -87,7 +102,15 @@ func (e plain) evaluate(r *filter.Request, body bodyFunc) (out outcome, err erro
 	if name := processors[kind]; name != "" {
 		set(tx.Variables().RequestBodyProcessor(), name)
 	}
-	if it := tx.ProcessRequestHeaders(); it != nil {
+	size := headSize(r.HTTP)
+	if size <= e.small {
+		tx.RemoveRuleByID(ownRuleBudget1)
+	}
+	it := tx.ProcessRequestHeaders()
+	if dear(tx) {
+		return outcome{dear: types.PhaseRequestHeaders}, nil
+	}
+	if it != nil {
 		return e.outcome(tx, it), nil
 	}
 	// An exclusion may have switched the rules, or the body, off.
@@ -99,13 +122,23 @@ func (e plain) evaluate(r *filter.Request, body bodyFunc) (out outcome, err erro
 		if refusal != nil {
 			return outcome{refusal: refusal}, nil
 		}
+		if p.settle(e.arguments); p.dear {
+			return outcome{dear: types.PhaseRequestBody}, nil
+		}
+		size += len(p.data)
 		if it, err := e.addBody(tx, p); err != nil || it != nil {
 			return e.outcome(tx, it), err
 		}
 	}
-	it, err := tx.ProcessRequestBody()
+	if size <= e.small {
+		tx.RemoveRuleByID(ownRuleBudget2)
+	}
+	it, err = tx.ProcessRequestBody()
 	if err != nil {
 		return outcome{}, fmt.Errorf("judging the body: %w", err)
+	}
+	if dear(tx) {
+		return outcome{dear: types.PhaseRequestBody}, nil
 	}
 	return e.outcome(tx, it), nil
 }
@@ -178,20 +211,44 @@ func addConnection(tx transaction, r *filter.Request) {
 	server, serverPort := localAddr(r.HTTP.Context())
 	tx.ProcessConnection(address, port, server, serverPort)
 
-	uri := r.HTTP.RequestURI
-	if uri == "" {
-		uri = r.HTTP.URL.RequestURI()
-	}
-	tx.ProcessURI(uri, r.HTTP.Method, r.HTTP.Proto)
+	tx.ProcessURI(targetOf(r.HTTP), r.HTTP.Method, r.HTTP.Proto)
 	tx.SetServerName(r.Host)
 	distinctKeys(tx.Variables().ArgsGet())
-	if r.HTTP.Method == http.MethodConnect {
-		// The engine takes the authority form (RFC 9112 section 3.2.3) for a path
-		// that does not parse.
-		if _, _, err := net.SplitHostPort(uri); err == nil {
-			tx.RemoveRuleByID(ruleURI)
+	if isTunnel(r.HTTP) {
+		tx.RemoveRuleByID(ruleURI)
+	}
+}
+
+// targetOf returns the request target as the client sent it.
+func targetOf(r *http.Request) string {
+	if r.RequestURI != "" {
+		return r.RequestURI
+	}
+	return r.URL.RequestURI()
+}
+
+// isTunnel reports whether a request has the authority form of RFC 9112 section
+// 3.2.3, which the engine takes for a path that does not parse.
+func isTunnel(r *http.Request) bool {
+	if r.Method != http.MethodConnect {
+		return false
+	}
+	_, _, err := net.SplitHostPort(targetOf(r))
+	return err == nil
+}
+
+// headSize returns how many bytes of a request's head the rules look at.
+func headSize(r *http.Request) int {
+	n := len(r.RequestURI) + len(r.Host)
+	if r.RequestURI == "" {
+		n += len(r.URL.Path) + len(r.URL.RawQuery)
+	}
+	for key, values := range r.Header {
+		for _, value := range values {
+			n += len(key) + len(value)
 		}
 	}
+	return n
 }
 
 // localAddr returns the address at which net/http took the connection.

@@ -11,18 +11,26 @@ import (
 	"github.com/moatwaf/moat/rules/waf/seclang"
 )
 
-// loadFast builds the engine of a plan with a gate. A plan about which the gate
-// can say nothing is loaded all the same; GateOff tells why.
-func loadFast(key digest, plan []segment, src *source) (*loaded, error) {
+// loadBudgeted builds the engine of a plan with a budget and, for the fast engine,
+// with a gate. A plan about which the gate can say nothing is loaded all the same;
+// GateOff tells why.
+func loadBudgeted(key digest, plan []segment, src *source, fast bool) (*loaded, error) {
 	slot := gate.NewSlot()
 	defer slot.Loaded()
+	budget := newBudget(fast)
+	defer budget.loaded()
+	own := budget.directives()
+	if fast {
+		own = slot.Directives(ownRuleGate1, ownRuleGate2) + own
+	}
 	// Behind moat's own first rules, which choose the body parser and prepare the
 	// collections, and ahead of all others.
-	plan = slices.Insert(slices.Clone(plan), 1, segment{text: slot.Directives(ownRuleGate1, ownRuleGate2)})
+	plan = slices.Insert(slices.Clone(plan), 1, segment{text: own})
 	l, err := load(key, plan, src)
 	if err != nil {
 		return nil, err
 	}
+	l.budget = budget
 	root := newEngineFS(key, src)
 	files, err := root.files(plan)
 	if err != nil {
@@ -30,13 +38,21 @@ func loadFast(key digest, plan []segment, src *source) (*loaded, error) {
 	}
 	program, err := seclang.Parse(files)
 	if err != nil {
-		l.off = fmt.Sprintf("the rules are not understood: %v", err)
+		if fast {
+			l.off = fmt.Sprintf("the rules are not understood: %v", err)
+		}
+		return l, nil
+	}
+	budget.know(program)
+	if !fast {
 		return l, nil
 	}
 	l.gate = gate.New(program, l.waf, gate.Options{
-		Actions:    []string{prepareAction},
+		Actions:    []string{prepareAction, budgetAction},
 		Transforms: []string{freshPrefix},
 		ReadFile:   root.ReadFile,
+		MaxWork:    budgetFast,
+		Exceeded:   ended,
 	})
 	l.off = l.gate.Off()
 	slot.Set(l.gate)

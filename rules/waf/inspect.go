@@ -21,9 +21,7 @@ type Inspection struct {
 // Inspect decides like Check and tells what the rules found. An error is a fault
 // of the engine. It is safe for concurrent use, as Check is.
 func (s *Stage) Inspect(r *filter.Request) (Inspection, error) {
-	out, err := s.engine.evaluate(r, func(kind bodyKind) (payload, *filter.Decision) {
-		return s.readPayload(r, kind)
-	})
+	out, err := s.judge(r)
 	if err != nil {
 		return Inspection{}, err
 	}

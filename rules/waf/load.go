@@ -52,10 +52,7 @@ func New(c Config) (*Stage, error) {
 		if errs := compileUnits(plan, src); len(errs) > 0 {
 			return nil, errs
 		}
-		if c.Fast {
-			return loadFast(key, plan, src)
-		}
-		return load(key, plan, src)
+		return loadBudgeted(key, plan, src, c.Fast)
 	})
 	if err != nil {
 		if errs, ok := errors.AsType[rules.Errors](err); ok {
@@ -63,7 +60,7 @@ func New(c Config) (*Stage, error) {
 		}
 		return nil, rules.Errors{src.locate(plan, err)}
 	}
-	return &Stage{config: c, loaded: l, engine: plain{waf: l.waf}, files: slices.Sorted(maps.Keys(src.contents))}, nil
+	return &Stage{config: c, loaded: l, engine: plain{waf: l.waf, small: l.budget.small, arguments: c.arguments}, files: slices.Sorted(maps.Keys(src.contents))}, nil
 }
 
 // tidy sorts faults and leaves one for each place: the first, which is moat's own

@@ -17,6 +17,8 @@ type loaded struct {
 	rules int
 	gate  *gate.Gate // nil without Config.Fast
 	off   string     // why the gate takes nothing away
+
+	budget *budget
 }
 
 // registry holds the engines in use, by content. An engine takes tens of

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"sync/atomic"
 
+	"github.com/corazawaf/coraza/v3/types"
+
 	"github.com/moatwaf/moat/filter"
 )
 
@@ -41,17 +43,48 @@ func (s *Stage) NeedsBody(r *filter.Request) bool { return bodyKindOf(r.HTTP) !=
 //     or the status that the rule names
 //   - ReasonMalformed for a body or URI that the rules could not read as the
 //     upstream may (400), and for a content coding that is not decoded here (415)
-//   - ReasonOversize for a body over the limit (413)
+//   - ReasonOversize for a body over the limit, and for a request that would cost
+//     too much to inspect (413)
 //
 // An error is a fault of the engine.
 func (s *Stage) Check(r *filter.Request) (filter.Decision, error) {
-	out, err := s.engine.evaluate(r, func(kind bodyKind) (payload, *filter.Decision) {
-		return s.readPayload(r, kind)
-	})
+	out, err := s.judge(r)
 	if err != nil {
 		return filter.Decision{}, err
 	}
 	return out.decision(), nil
+}
+
+// affordable is how many bytes of a body are inspected where OversizeInspect meets
+// one that costs too much.
+const affordable = 16 << 10
+
+// judge evaluates the rules. Where a request costs too much it does again what the
+// policy wants of such a body: less of it, or nothing. Costly headers are refused
+// always; no policy says that anything may come in them.
+func (s *Stage) judge(r *filter.Request) (outcome, error) {
+	out, err := s.engine.evaluate(r, func(kind bodyKind) (payload, *filter.Decision) {
+		return s.readPayload(r, kind, s.config.BodyLimit)
+	})
+	if err != nil || out.dear == 0 {
+		return out, err
+	}
+	if out.dear == types.PhaseRequestBody && s.config.Oversize != OversizeBlock && s.NeedsBody(r) {
+		again, err := s.engine.evaluate(r, func(kind bodyKind) (payload, *filter.Decision) {
+			if s.config.Oversize == OversizePass {
+				return payload{}, nil
+			}
+			p, refusal := s.readPayload(r, kind, min(affordable, s.config.BodyLimit))
+			if n := uploads(p.data); p.kind == kindMultipart && n < len(p.data) {
+				p.data, p.cut = p.data[:n], true
+			}
+			return p, refusal
+		})
+		if err != nil || again.dear == 0 {
+			return again, err
+		}
+	}
+	return outcome{refusal: oversize("the request costs too much to inspect")}, nil
 }
 
 // decision returns what an outcome means.

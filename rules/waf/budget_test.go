@@ -1,0 +1,142 @@
+package waf
+
+import (
+	"math"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/moatwaf/moat/filter"
+)
+
+// TestCostlyRequests is the table of what becomes of a request that costs too much.
+func TestCostlyRequests(t *testing.T) {
+	quotes := strings.Repeat("'", 200_000)
+	kinds := []struct {
+		name    string
+		request func() *http.Request
+		want    [3]filter.Reason // block, inspect, pass
+	}{
+		{"a body", func() *http.Request { return newHTTP("POST", "/", quotes, "Content-Type: text/plain") },
+			[3]filter.Reason{filter.ReasonOversize, filter.ReasonOversize, filter.ReasonNone}},
+		{"a body that begins well", func() *http.Request {
+			return newHTTP("POST", "/", "a="+strings.Repeat("tea+", 4096)+"&b="+quotes, "Content-Type: "+formType)
+		}, [3]filter.Reason{filter.ReasonOversize, filter.ReasonNone, filter.ReasonNone}},
+		{"a body with an attack behind what is affordable", func() *http.Request {
+			return newHTTP("POST", "/", "a="+strings.Repeat("tea+", 4096)+"&b="+quotes+"&"+attackForm, "Content-Type: "+formType)
+		}, [3]filter.Reason{filter.ReasonOversize, filter.ReasonNone, filter.ReasonNone}},
+		{"XML of many attributes", func() *http.Request {
+			return newHTTP("POST", "/", "<a "+strings.Repeat(`b="c" `, 2000)+"/>", "Content-Type: text/xml")
+		}, [3]filter.Reason{filter.ReasonOversize, filter.ReasonOversize, filter.ReasonNone}},
+		{"many files", func() *http.Request {
+			body := strings.Repeat("--x\r\nContent-Disposition: form-data; name=a; FileName=a.txt\r\n\r\n1\r\n", 300) + "--x--\r\n"
+			return newHTTP("POST", "/", body, "Content-Type: multipart/form-data; boundary=x")
+		}, [3]filter.Reason{filter.ReasonOversize, filter.ReasonNone, filter.ReasonNone}},
+		{"a cookie", func() *http.Request {
+			return newHTTP("GET", "/", "", "Cookie: a="+quotes)
+		}, [3]filter.Reason{filter.ReasonOversize, filter.ReasonOversize, filter.ReasonOversize}},
+		{"a query", func() *http.Request {
+			r := newHTTP("GET", "/", "")
+			r.RequestURI = "/?a=" + quotes
+			return r
+		}, [3]filter.Reason{filter.ReasonOversize, filter.ReasonOversize, filter.ReasonOversize}},
+	}
+	for i, o := range []Oversize{OversizeBlock, OversizeInspect, OversizePass} {
+		for _, engine := range []string{"plain", "fast"} {
+			s := mustNew(t, Config{Oversize: o, Fast: engine == "fast"})
+			for _, k := range kinds {
+				if o == OversizeInspect && engine == "plain" && k.name == "a body" {
+					continue // it can afford the beginning
+				}
+				t.Run(o.String()+"/"+engine+"/"+k.name, func(t *testing.T) {
+					d := check(t, s, k.request())
+					if d.Reason != k.want[i] {
+						t.Errorf("%v %v %v, want %v", d.Verdict, d.Reason, d.Payload, k.want[i])
+					}
+					if d.Reason == filter.ReasonOversize && d.StatusCode() != http.StatusRequestEntityTooLarge {
+						t.Errorf("status %d, want 413", d.StatusCode())
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestCostIsCounted holds the estimate against what it is made of.
+func TestCostIsCounted(t *testing.T) {
+	const rules = `SecRule ARGS:a "@rx x{1,9}y" "id:1,phase:2,pass,t:none,t:lowercase,nolog"
+SecRule ARGS "@detectSQLi" "id:2,phase:2,pass,t:none,nolog"
+SecRule REQUEST_URI "@contains x" "id:3,phase:1,pass,t:none,nolog"
+SecRule TX:DETECTION_PARANOIA_LEVEL "@lt 2" "id:4,phase:2,pass,nolog,skipAfter:END"
+SecRule ARGS "@rx (a|b|c)+d" "id:5,phase:2,pass,nolog"
+SecMarker END
+SecAction "id:6,phase:1,nolog,pass,setvar:tx.detection_paranoia_level=1"
+`
+	s := mustNew(t, inline(rules))
+	c := s.loaded.budget.rules.Load()
+	estimate := func(value string) int {
+		tx := s.loaded.waf.NewTransaction().(transaction)
+		defer func() { _ = tx.Close() }()
+		tx.ProcessURI("/", "POST", "HTTP/1.1")
+		if it := tx.ProcessRequestHeaders(); it != nil {
+			t.Fatal(it)
+		}
+		tx.AddPostRequestArgument("a", value)
+		if _, err := tx.ProcessRequestBody(); err != nil { // LastPhase is 2 from here on
+			t.Fatal(err)
+		}
+		return c.cost(tx, math.MaxInt)
+	}
+	short, long, quoted := estimate("tea"), estimate(strings.Repeat("tea", 10_000)), estimate(strings.Repeat("'", 30_000))
+	if short <= 0 || long < 1000*short/100 || quoted < 5*long {
+		t.Errorf("3 bytes %d, 30,000 bytes %d, 30,000 quotes %d", short, long, quoted)
+	}
+	for _, r := range c.phases[2] {
+		if r.id == 5 {
+			t.Error("a rule of a higher paranoia level counts")
+		}
+	}
+}
+
+// TestSmallRequestsAreNotWeighed holds that ordinary requests do not pay for it.
+func TestSmallRequestsAreNotWeighed(t *testing.T) {
+	s := mustNew(t, inline(`SecRule ARGS "@rx evil" "id:1,phase:2,deny"`))
+	check(t, s, newHTTP("GET", "/?q=tea", ""))
+	if c := s.loaded.budget.rules.Load(); len(c.phases[2]) != 0 {
+		t.Error("the rules were weighed for a small request")
+	}
+}
+
+func TestNesting(t *testing.T) {
+	for text, want := range map[string]int{
+		``: 0, `1`: 0, `[]`: 1, `[1]`: 2, `{"a":1}`: 6, `[[1]]`: 6, `["]"]`: 4, `["\"]"]`: 6, `[`: 1, `]`: -1,
+	} {
+		if got := nesting([]byte(text)); got != want {
+			t.Errorf("%s: %d, want %d", text, got, want)
+		}
+	}
+}
+
+func TestTooMuchXML(t *testing.T) {
+	for name, tt := range map[string]struct {
+		text string
+		want bool
+	}{
+		"empty":               {"", false},
+		"an attribute":        {`<a b="c"/>`, false},
+		"three":               {`<a b="1" c="2" d="3"/>`, true},
+		"in two elements":     {`<a b="1" c="2"><a b="1" c="2"/></a>`, false},
+		"text is not a tag":   {`<a>a=1 b=2 c=3</a>`, false},
+		"open to the end":     {`<a b=1 c=2 d=3`, true},
+		"a declaration":       {`<?xml a=1 b=2 c=3?><a/>`, false},
+		"CDATA":               {`<a><![CDATA[a=1 b=2 c=3]]></a>`, false},
+		"too many elements":   {strings.Repeat("<a>", maxXMLElements+1), true},
+		"too large":           {"<a>" + strings.Repeat("x", maxXMLBytes) + "</a>", true},
+		"ends in an opening":  {"<a/><", false},
+		"only opening braces": {"<<<", false},
+	} {
+		if got := tooMuchXML([]byte(tt.text), 2); got != tt.want {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+}
