@@ -2,7 +2,6 @@ package differ
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -214,10 +213,13 @@ func (x *run) round(ctx context.Context, n int) error {
 		case Differs:
 			x.differs(n, pair, m, &c)
 		case Dear:
-			// A small request that costs too much would be worth a look.
 			x.mu.Lock()
-			_, _ = fmt.Fprintf(x.Log, "round %d: too dear for plain %v, for fast %v: PL%d, target of %d bytes, body of %d, %s\n",
-				n, c.Plain.Dear, c.Fast.Dear, s.Paranoia, len(m.Target), len(m.Body), m.Get("Content-Type"))
+			_, _ = fmt.Fprintf(x.Log, "round %d: too dear for plain %v, for fast %v: PL%d, target of %d bytes, body of %d, %s %s\n",
+				n, c.Plain.Dear, c.Fast.Dear, s.Paranoia, len(m.Target), len(m.Body), m.Get("Content-Type"), m.Get("Content-Encoding"))
+			// A small request that costs too much is worth a look.
+			if len(req.body) < smallDear && c.Fast.Dear {
+				x.write("dear", (&Case{Comment: fmt.Sprintf("plain: %v\nfast: %v", c.Plain, c.Fast), Setup: s, Message: m}).Format())
+			}
 			x.mu.Unlock()
 		}
 	}
@@ -285,13 +287,20 @@ func (x *run) differs(round int, p *Pair, m Message, c *Comparison) {
 func (x *run) keep(round int, c Case, kind string) {
 	text := c.Format()
 	_, _ = fmt.Fprintf(x.Log, "=== round %d: %s\n%s\n", round, kind, text)
+	x.write("differs", text)
+}
+
+// smallDear is the size of a body below which no request should be too dear.
+const smallDear = 8 << 10
+
+// write writes a case to the directory. The caller holds the lock.
+func (x *run) write(prefix string, text []byte) {
 	if x.Dir == "" {
 		return
 	}
 	h := fnv.New64a()
-	_ = binary.Write(h, binary.LittleEndian, int64(len(text))) // a hash takes everything
-	_, _ = h.Write(text)
-	name := filepath.Join(x.Dir, fmt.Sprintf("%016x.txtar", h.Sum64()))
+	_, _ = h.Write(text) // a hash takes everything
+	name := filepath.Join(x.Dir, fmt.Sprintf("%s-%016x.txtar", prefix, h.Sum64()))
 	if err := os.WriteFile(name, text, 0o644); err != nil {
 		_, _ = fmt.Fprintf(x.Log, "%s: %v\n", name, err)
 	}
