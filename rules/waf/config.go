@@ -106,6 +106,10 @@ type Config struct {
 	// engine evaluates the others; see package gate. It changes no decision.
 	Fast bool
 
+	// Unbounded lets the engine evaluate a request whatever it costs, for measuring
+	// the plain engine and for holding others against it. No policy says so.
+	Unbounded bool
+
 	// arguments is how many arguments are inspected, of the query and of the body
 	// each. Rule files set it with SecArgumentsLimit.
 	arguments int

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -60,7 +61,11 @@ func New(c Config) (*Stage, error) {
 		}
 		return nil, rules.Errors{src.locate(plan, err)}
 	}
-	return &Stage{config: c, loaded: l, engine: plain{waf: l.waf, small: l.budget.small, arguments: c.arguments}, files: slices.Sorted(maps.Keys(src.contents))}, nil
+	small := l.budget.small
+	if c.Unbounded {
+		small = math.MaxInt
+	}
+	return &Stage{config: c, loaded: l, engine: plain{waf: l.waf, small: small, arguments: c.arguments}, files: slices.Sorted(maps.Keys(src.contents))}, nil
 }
 
 // tidy sorts faults and leaves one for each place: the first, which is moat's own
