@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/moatwaf/moat/rules/waf"
-	"github.com/moatwaf/moat/rules/waf/differ"
 )
 
 var (
@@ -47,9 +46,7 @@ func (s stages) get(level int) (plain, fast *waf.Stage, err error) {
 	if p, ok := s[level]; ok {
 		return p[0], p[1], nil
 	}
-	c := waf.Config{Paranoia: level}
-	differ.Unbounded(&c)
-	if plain, err = waf.New(c); err != nil {
+	if plain, err = waf.New(waf.Config{Paranoia: level, Unbounded: true}); err != nil {
 		return nil, nil, err
 	}
 	if fast, err = waf.New(waf.Config{Paranoia: level, Fast: true}); err != nil {

@@ -1,7 +1,6 @@
 package differ
 
 import (
-	"reflect"
 	"strings"
 	"testing/fstest"
 
@@ -38,7 +37,7 @@ type Setup struct {
 
 // Config returns the configuration with the fast or the plain engine.
 func (s *Setup) Config(fast bool) waf.Config {
-	c := waf.Config{Paranoia: s.Paranoia, Threshold: s.Threshold, BodyLimit: s.BodyLimit, Oversize: s.Oversize, Fast: fast}
+	c := waf.Config{Paranoia: s.Paranoia, Threshold: s.Threshold, BodyLimit: s.BodyLimit, Oversize: s.Oversize, Fast: fast, Unbounded: !fast}
 	if s.OwnMethods {
 		c.Methods = []string{"GET", "HEAD", "POST", "OPTIONS"}
 		c.ContentTypes = []string{
@@ -68,9 +67,6 @@ func (s *Setup) Config(fast bool) waf.Config {
 	if c.Include == nil {
 		c.Include = []waf.Include{} // nil would be the Core Rule Set
 	}
-	if !fast {
-		Unbounded(&c)
-	}
 	return c
 }
 
@@ -83,11 +79,4 @@ func Regression(level int) Setup {
 		`setvar:tx.total_arg_length=64000,setvar:tx.max_num_args=255,setvar:tx.max_file_size=64100,setvar:tx.combined_file_sizes=65535"`,
 		"\n",
 	}, "")}}}
-}
-
-// Unbounded makes a configuration evaluate every request whatever it costs.
-func Unbounded(c *waf.Config) {
-	if f := reflect.ValueOf(c).Elem().FieldByName("Unbounded"); f.IsValid() {
-		f.SetBool(true)
-	}
 }
