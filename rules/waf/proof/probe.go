@@ -11,6 +11,7 @@ import (
 
 	"github.com/moatwaf/moat/rules/waf/dfa"
 	"github.com/moatwaf/moat/rules/waf/gate"
+	"github.com/moatwaf/moat/rules/waf/injection"
 	"github.com/moatwaf/moat/rules/waf/seclang"
 )
 
@@ -27,8 +28,10 @@ type probe struct {
 	multi   bool
 	// pattern is the operator as a pattern; without one it is asked.
 	pattern *dfa.Pattern
-	negated bool
-	link    *link
+	// necessary is a condition without which the operator does not match.
+	necessary func(string) bool
+	negated   bool
+	link      *link
 	// alone says that the rule is run for each value by itself, as far as that
 	// tells whether it may match.
 	alone bool
@@ -409,6 +412,14 @@ func (p *prober) probe(ru *rule, l *link, src *seclang.Link) *probe {
 	x := &probe{rule: ru, link: l, targets: l.targets, names: l.names, chain: l.transforms, multi: l.multi, negated: l.negated}
 	if src == nil {
 		return x
+	}
+	if !x.negated {
+		switch l.name {
+		case "detectSQLi":
+			x.necessary = injection.MaySQLi
+		case "detectXSS":
+			x.necessary = injection.MayXSS
+		}
 	}
 	if l.native != nil {
 		arg, ok := l.arg.constant()

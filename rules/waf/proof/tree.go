@@ -204,10 +204,13 @@ func (n *node) ask(r *Request, value string) {
 		r.cost.Bytes += len(value)
 		l := x.link
 		hit := false
-		if l.native != nil {
+		switch {
+		case l.native != nil:
 			arg, _ := l.arg.constant()
 			hit = l.native(arg, value)
-		} else {
+		case x.necessary != nil:
+			hit = x.necessary(value)
+		default:
 			hit = l.operator.Evaluate(nobody{}, value)
 		}
 		if hit != x.negated {
