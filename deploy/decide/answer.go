@@ -9,6 +9,7 @@ import (
 
 // The values of the fields of an answer. They are never changed.
 var (
+	noContent     = []string{"0"}
 	verdictPass   = []string{"pass"}
 	verdictAnswer = []string{"answer"}
 	conceal404    = []string{"404"}

@@ -108,6 +108,7 @@ func spoken(w http.ResponseWriter, r *http.Request) bool {
 // fault answers a host that has done something wrong.
 func fault(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Connection", "close") // who knows what its next bytes are
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, "moat: "+text+"\n") // the host is gone: there is nobody left to tell
 }
@@ -151,7 +152,6 @@ func (h *Handler) decide(w http.ResponseWriter, post *http.Request) {
 	q, err := readHead(post)
 	var malformed *clientError
 	if err != nil && !errors.As(err, &malformed) {
-		w.Header().Set("Connection", "close") // nobody knows what its next bytes are
 		fault(w, http.StatusBadRequest, err.Error())
 		return
 	}
@@ -165,8 +165,7 @@ func (h *Handler) decide(w http.ResponseWriter, post *http.Request) {
 			fault(w, http.StatusBadRequest, "this connection cannot wait for a body")
 			return
 		}
-		// The host ends the question when it has the answer.
-		defer func() { _ = controller.SetReadDeadline(time.Now().Add(headTime)) }()
+		defer finish(controller, post)
 	}
 
 	rec := &recorder{header: make(http.Header), below: w}
@@ -223,8 +222,27 @@ func (h *Handler) decide(w http.ResponseWriter, post *http.Request) {
 		face.NotFound(missing, hr)
 		out["Moat-Conceal"] = conceal404
 		missing.write(w)
+		return
+	}
+	out["Content-Length"] = noContent
+	w.WriteHeader(http.StatusOK)
+}
+
+// finish sends the answer to a host that waited with the body, and reads the end of
+// the question, which the host sends when it has the answer. The server must not
+// come to that end by itself: it would read the connection in two places then.
+func finish(controller *http.ResponseController, post *http.Request) {
+	if controller.Flush() != nil || controller.SetReadDeadline(time.Now().Add(headTime)) != nil {
+		return
+	}
+	// A host may have been sending what it was asked for.
+	if n, err := io.CopyN(io.Discard, post.Body, maxRest); err == nil && n == maxRest {
+		panic(http.ErrAbortHandler) // closes the connection
 	}
 }
+
+// maxRest is how much of a question is passed over behind the answer, in bytes.
+const maxRest = 256 << 10
 
 // refuseMalformed refuses a request that cannot be decided about, in the shape of
 // the policy.
