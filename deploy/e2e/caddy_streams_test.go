@@ -111,46 +111,52 @@ func readMessage(r io.Reader) ([]byte, error) {
 	return message, err
 }
 
-// TestCaddyGRPC speaks gRPC both ways on one stream: each message is sent only when
-// the answer to the one before has come.
+// TestCaddyGRPC speaks gRPC through Caddy, in block and in detect mode.
 func TestCaddyGRPC(t *testing.T) {
 	skipShort(t)
 	up := grpcUpstream(t)
 	for _, mode := range []string{"block", "detect"} {
 		t.Run(mode, func(t *testing.T) {
 			p := runCaddy(t, fmt.Sprintf("ADDR {\n\tlog\n\tmoat %s {\n\t\tmode %s\n\t}\n\treverse_proxy h2c://%s\n}\n", openPolicy(t), mode, up))
-			transport := &http.Transport{Protocols: new(http.Protocols)}
-			transport.Protocols.SetUnencryptedHTTP2(true)
-			t.Cleanup(transport.CloseIdleConnections)
-			ctx, cancel := context.WithTimeout(t.Context(), exchangeTime)
-			defer cancel()
-			body, send := io.Pipe()
-			req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.addr+"/echo.Echo/Both", body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			req.Header.Set("Content-Type", "application/grpc")
-			req.Header.Set("Te", "trailers")
-			resp, err := transport.RoundTrip(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = resp.Body.Close() }()
-			for i := range 50 {
-				message := append([]byte{0, 0, 0, 0, 0}, bytes.Repeat([]byte{byte(i)}, 1<<(i%17))...)
-				bigendian.BigEndian.PutUint32(message[1:], uint32(len(message)-5))
-				if _, err := send.Write(message); err != nil {
-					t.Fatal(err)
-				}
-				if got, err := readMessage(resp.Body); err != nil || !bytes.Equal(got, message) {
-					t.Fatalf("message %d: %d bytes of %d, %v", i, len(got), len(message), err)
-				}
-			}
-			_ = send.Close()
-			if rest, err := io.ReadAll(resp.Body); err != nil || len(rest) > 0 || resp.Trailer.Get("Grpc-Status") != "0" {
-				t.Errorf("the end: %d bytes, %v, trailer %v", len(rest), err, resp.Trailer)
-			}
+			speakGRPC(t, p.addr)
 		})
+	}
+}
+
+// speakGRPC speaks gRPC both ways on one stream: each message is sent only when the
+// answer to the one before has come.
+func speakGRPC(t *testing.T, addr string) {
+	t.Helper()
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(transport.CloseIdleConnections)
+	ctx, cancel := context.WithTimeout(t.Context(), exchangeTime)
+	defer cancel()
+	body, send := io.Pipe()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/echo.Echo/Both", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/grpc")
+	req.Header.Set("Te", "trailers")
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	for i := range 50 {
+		message := append([]byte{0, 0, 0, 0, 0}, bytes.Repeat([]byte{byte(i)}, 1<<(i%17))...)
+		bigendian.BigEndian.PutUint32(message[1:], uint32(len(message)-5))
+		if _, err := send.Write(message); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := readMessage(resp.Body); err != nil || !bytes.Equal(got, message) {
+			t.Fatalf("message %d: %d bytes of %d, %v", i, len(got), len(message), err)
+		}
+	}
+	_ = send.Close()
+	if rest, err := io.ReadAll(resp.Body); err != nil || len(rest) > 0 || resp.Trailer.Get("Grpc-Status") != "0" {
+		t.Errorf("the end: %d bytes, %v, trailer %v", len(rest), err, resp.Trailer)
 	}
 }
 

@@ -46,10 +46,6 @@ func newFixtures(t *testing.T) fixtures {
 	f := fixtures{dir: t.TempDir()}
 	f.policy = filepath.Join(f.dir, "policy.yaml")
 	keys := newSigners(t)
-	hash, err := bcrypt.GenerateFromPassword([]byte("pass:word"), bcrypt.MinCost)
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := os.Mkdir(filepath.Join(f.dir, "lists"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +55,7 @@ func newFixtures(t *testing.T) fixtures {
 		"country.mmdb":         countryDatabase(t, map[string]string{"203.0.113.77/32": "KP", "198.51.100.0/24": "DE"}),
 		"keys.json":            keys.jwks(t),
 		"revoked.txt":          []byte("# a jti a line\nrevoked-1\n"),
-		"users.htpasswd":       append([]byte("anna:"), append(hash, '\n')...),
+		"users.htpasswd":       []byte("anna:" + bcryptHash(t, "pass:word") + "\n"),
 	} {
 		writeFile(t, filepath.Join(f.dir, name), content)
 	}
@@ -74,6 +70,15 @@ func newFixtures(t *testing.T) fixtures {
 	maps.Copy(f.vars, keys.tokens(t, time.Now()))
 	f.vars["BASIC_OK_COLON"] = base64.StdEncoding.EncodeToString([]byte("anna:pass:word"))
 	return f
+}
+
+func bcryptHash(t *testing.T, password string) string {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(hash)
 }
 
 func writeFile(t *testing.T, path string, content []byte) {

@@ -27,7 +27,7 @@ type Target interface {
 // onTargets runs a scenario against every target.
 func onTargets(t *testing.T, scenario func(t *testing.T, target Target)) {
 	skipShort(t)
-	for _, target := range []Target{&serveTarget{}, caddyTarget{}} {
+	for _, target := range append([]Target{&serveTarget{}, caddyTarget{}}, traefikTargets(t)...) {
 		t.Run(target.Name(), func(t *testing.T) { scenario(t, target) })
 	}
 }
@@ -130,48 +130,73 @@ func startMoat(t *testing.T, addr string, args ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var log logBuffer
-	cmd := exec.Command(path, args...)
-	cmd.Stdout, cmd.Stderr = &log, &log
+	startProcess(t, t.TempDir(), path, args...).accepts(t, "tcp", addr)
+}
+
+// process is a server that runs until its test ends.
+type process struct {
+	name  string
+	cmd   *exec.Cmd
+	log   logBuffer
+	ended chan struct{}
+	err   error // how it ended
+}
+
+// startProcess starts a program in a directory. What it logged is shown if the test
+// has failed.
+func startProcess(t *testing.T, dir, path string, args ...string) *process {
+	t.Helper()
+	p := &process{name: filepath.Base(path) + " " + strings.Join(args, " "), cmd: exec.Command(path, args...), ended: make(chan struct{})}
+	p.cmd.Dir = dir
+	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	home := t.TempDir()
-	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home)
-	if err := cmd.Start(); err != nil {
+	p.cmd.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home)
+	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	var endErr error
 	go func() {
-		endErr = cmd.Wait()
-		close(ended)
+		p.err = p.cmd.Wait()
+		close(p.ended)
 	}()
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(15 * time.Second):
-			_ = cmd.Process.Kill()
-			<-ended
-			t.Error("the server did not end after SIGTERM")
-		}
+		p.stop(t)
 		if t.Failed() {
-			t.Logf("log of moat %s (%v):\n%s", strings.Join(args, " "), endErr, log.tail())
+			t.Logf("log of %s (%v):\n%s", p.name, p.err, p.log.tail())
 		}
 	})
+	return p
+}
 
+// stop ends the process, if it runs, and waits until it has ended.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.ended:
+	case <-time.After(15 * time.Second):
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+		t.Errorf("%s did not end after SIGTERM", p.name)
+	}
+}
+
+// accepts waits until the process accepts connections.
+func (p *process) accepts(t *testing.T, network, addr string) {
+	t.Helper()
 	deadline := time.Now().Add(startTime)
 	for {
-		conn, err := net.DialTimeout("tcp", addr, time.Second)
+		conn, err := net.DialTimeout(network, addr, time.Second)
 		if err == nil {
 			_ = conn.Close()
 			return
 		}
 		select {
-		case <-ended:
-			t.Fatalf("moat %s ended: %v", strings.Join(args, " "), endErr)
+		case <-p.ended:
+			t.Fatalf("%s ended: %v", p.name, p.err)
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("moat %s accepts no connections after %v", strings.Join(args, " "), startTime)
+			t.Fatalf("%s accepts no connections after %v", p.name, startTime)
 		}
 	}
 }

@@ -2,16 +2,17 @@ package main
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/traefik/traefik/v3/pkg/config/dynamic"
+	"golang.org/x/crypto/bcrypt"
 )
 
 // newProxy returns the reverse proxy of a server, set up as Traefik does it. A
@@ -61,16 +62,24 @@ func newProxy(server string) (http.Handler, error) {
 	}, nil
 }
 
-// newBasicAuth stands for Traefik's middleware of this name, with passwords as they
-// are: {PLAIN}word. Its answer is that of Traefik.
+// newBasicAuth stands for Traefik's middleware of this name, with passwords hashed by
+// bcrypt. Its answer is that of Traefik.
 func newBasicAuth(config *dynamic.BasicAuth, next http.Handler) (http.Handler, error) {
-	users := map[string]string{}
-	for _, line := range config.Users {
-		name, password, ok := strings.Cut(line, ":{PLAIN}")
-		if !ok {
-			return nil, fmt.Errorf("user %s: no {PLAIN} password", name)
+	lines := config.Users
+	if config.UsersFile != "" {
+		content, err := os.ReadFile(config.UsersFile)
+		if err != nil {
+			return nil, err
 		}
-		users[name] = password
+		lines = append(lines, strings.Fields(string(content))...)
+	}
+	users := map[string][]byte{}
+	for _, line := range lines {
+		name, hash, ok := strings.Cut(line, ":")
+		if !ok {
+			return nil, errors.New("a user without a password")
+		}
+		users[name] = []byte(hash)
 	}
 	realm := config.Realm
 	if realm == "" {
@@ -78,8 +87,7 @@ func newBasicAuth(config *dynamic.BasicAuth, next http.Handler) (http.Handler, e
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name, password, _ := r.BasicAuth()
-		want, known := users[name]
-		if !known || subtle.ConstantTimeCompare([]byte(password), []byte(want)) == 0 {
+		if bcrypt.CompareHashAndPassword(users[name], []byte(password)) != nil {
 			w.Header().Set("Content-Type", "text/plain")
 			w.Header().Set("WWW-Authenticate", `Basic realm="`+realm+`"`)
 			w.WriteHeader(http.StatusUnauthorized)
