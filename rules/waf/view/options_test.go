@@ -142,8 +142,10 @@ func TestHosts(t *testing.T) {
 			t.Errorf("%s: %v", name, out.head)
 		}
 	}
-	if out := plainPolicy().compare(t, request("CONNECT", "example.com:443", "", nil), nil); out.head != view.Target {
-		t.Errorf("CONNECT: %v", out.head)
+	for _, target := range []string{"example.com:443", "/socket?a=1", "[2001:db8::1]:443", "x"} {
+		if out := plainPolicy().compare(t, request("CONNECT", target, "Content-Type: text/plain", []byte("tunnel")), nil); out.head != view.Known {
+			t.Errorf("CONNECT %s: %v", target, out.head)
+		}
 	}
 }
 

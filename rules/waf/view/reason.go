@@ -10,9 +10,6 @@ const (
 	Unset Reason = iota
 	// Known means that the values are those of the engine.
 	Known
-	// Target is a request target that the engine does not take as a path, or a
-	// method with another form of target.
-	Target
 	// Arguments is more arguments, parts or nodes than the limit.
 	Arguments
 	// Header is a header field whose name the engine could fold to another one.
@@ -36,7 +33,7 @@ const (
 const NumReasons = int(numReasons)
 
 var reasonNames = [...]string{
-	Unset: "unset", Known: "known", Target: "target", Arguments: "arguments", Header: "header", Size: "size",
+	Unset: "unset", Known: "known", Arguments: "arguments", Header: "header", Size: "size",
 	Processor: "processor", OddJSON: "json", OddMultipart: "multipart", OddXML: "xml",
 }
 

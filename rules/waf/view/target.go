@@ -1,7 +1,6 @@
 package view
 
 import (
-	"net/http"
 	"net/url"
 	"strings"
 
@@ -35,9 +34,6 @@ var pathClass = func() (class [256]uint8) {
 // target sets what follows from the request line.
 func (b *Builder) target(v *View, r *filter.Request) Reason {
 	h := r.HTTP
-	if h.Method == http.MethodConnect {
-		return Target // another form of target, and other rules
-	}
 	uri := h.RequestURI
 	if uri == "" {
 		uri = h.URL.RequestURI()
@@ -53,10 +49,7 @@ func (b *Builder) target(v *View, r *filter.Request) Reason {
 	v.buf = append(v.buf, h.Proto...)
 	v.single[requestLine] = v.since(mark)
 
-	path, query, ok := v.splitTarget(uri)
-	if !ok {
-		return Target
-	}
+	path, query := v.splitTarget(uri)
 	v.single[requestFilename] = path
 	v.single[requestBasename] = baseOf(path)
 	v.single[queryString] = query
@@ -71,7 +64,7 @@ func (b *Builder) target(v *View, r *filter.Request) Reason {
 }
 
 // splitTarget returns the decoded path and the query, and sets REQUEST_URI.
-func (v *View) splitTarget(uri string) (path, query string, ok bool) {
+func (v *View) splitTarget(uri string) (path, query string) {
 	end, escapes, plain := 0, 0, uri != "" && uri[0] == '/'
 scan:
 	for ; plain && end < len(uri); end++ {
@@ -79,19 +72,19 @@ scan:
 		case pathPlain:
 		case pathEscape:
 			if end+2 >= len(uri) || unhex[uri[end+1]] > 15 || unhex[uri[end+2]] > 15 {
-				return "", "", false
+				return v.parseTarget(uri)
 			}
 			escapes++
 		case pathEnd:
 			break scan
 		default:
-			plain = false
+			return v.parseTarget(uri)
 		}
 	}
 	rest := uri[end:]
 	for i := range len(rest) {
 		if c := rest[i]; c < ' ' || c == 0x7f {
-			return "", "", false
+			return v.parseTarget(uri)
 		} else if c == '#' {
 			uri, rest = uri[:end+i], rest[:i]
 			break
@@ -114,21 +107,24 @@ scan:
 		}
 		path = v.since(mark)
 	}
-	return path, strings.TrimPrefix(rest, "?"), true
+	return path, strings.TrimPrefix(rest, "?")
 }
 
-// parseTarget is splitTarget for what is rare: the absolute form, the asterisk,
-// and bytes that should have been escaped.
-func (v *View) parseTarget(uri string) (path, query string, ok bool) {
+// parseTarget is splitTarget for what is rare: the absolute form, the asterisk and
+// that of CONNECT, bytes that should have been escaped, and what does not parse.
+func (v *View) parseTarget(uri string) (path, query string) {
 	if i := strings.IndexByte(uri, '#'); i >= 0 {
 		uri = uri[:i]
 	}
 	u, err := url.ParseRequestURI(uri)
-	if err != nil {
-		return "", "", false
+	if err == nil {
+		v.single[requestURI] = u.String()
+		return u.Path, u.RawQuery
 	}
-	v.single[requestURI] = u.String()
-	return u.Path, u.RawQuery, true
+	v.single[uriParseError] = "1"
+	v.single[requestURI] = uri
+	path, query, _ = strings.Cut(uri, "?")
+	return path, query
 }
 
 // baseOf returns what follows the last slash of a path; all of it if nothing does.

@@ -107,7 +107,7 @@ var singleAt = [256]uint8{
 	variables.MultipartDuplicatePartHeader: multipartDuplicate,
 	variables.MultipartInvalidQuoting:      multipartQuoting,
 
-	// A body or a target that would set them is not known.
+	// A request that would set them is not known.
 	variables.ReqbodyError:          always0,
 	variables.ReqbodyProcessorError: always0,
 	variables.ArgumentsLimitReached: always0,
