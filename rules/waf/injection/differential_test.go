@@ -12,7 +12,7 @@ func TestCorpus(t *testing.T) {
 		n.compare(t, s)
 		n.compare(t, strings.ToLower(s))
 	}
-	if n.sqli < 500 || n.xss < 200 {
+	if !testing.Short() && (n.sqli < 500 || n.xss < 200) {
 		t.Errorf("the corpus holds too few attacks: %v", n)
 	}
 	if n.unsure > 0 {
