@@ -10,8 +10,8 @@ const maxFiles = 128
 
 // multipart sets the fields and files of a multipart body (RFC 7578) that has one
 // reading: every line ends with CRLF, no header goes on in a second line, no
-// parameter is extended (RFC 5987), nothing stands before the first boundary, and
-// the last one is there.
+// parameter but filename* is extended, nothing but an empty line stands before the
+// first boundary, and the last one is there.
 func (b *Builder) multipart(v *View, s string, cut bool) Reason {
 	if cut {
 		return OddMultipart
@@ -24,6 +24,7 @@ func (b *Builder) multipart(v *View, s string, cut bool) Reason {
 	v.buf = append(v.buf, "\r\n--"...)
 	v.buf = append(v.buf, boundary...)
 	delimiter := v.since(mark)
+	s = strings.TrimPrefix(s, "\r\n")
 	if !strings.HasPrefix(s, delimiter[2:]) {
 		return OddMultipart
 	}
@@ -57,10 +58,8 @@ func (b *Builder) multipart(v *View, s string, cut bool) Reason {
 			size += len(p.name) + len(content)
 			continue
 		}
-		v.list[partFilenames] = append(v.list[partFilenames], Pair{p.name, p.filename})
-		v.list[files] = append(v.list[files], Pair{"", p.filename})
 		v.list[filesNames] = append(v.list[filesNames], Pair{"", p.name})
-		if !v.addFileSize(p.filename, len(content)) {
+		if !v.addFile(&p, p.filename, len(content)) || p.other != "" && !v.addFile(&p, p.other, len(content)) {
 			return Arguments
 		}
 	}
@@ -123,7 +122,12 @@ func endsBoundary(rest string) bool {
 
 // part is what the header of a part says.
 type part struct {
-	name, filename string
+	name     string
+	filename string
+	other    string // the plain name of a file that has another one in filename*
+
+	extended          bool
+	charset, language string // of filename*
 }
 
 // partHeader reads the header of a part, with the empty line behind it, and adds
@@ -179,6 +183,9 @@ func (v *View) partHeader(p *part, s string) (rest string, ok bool) {
 			return "", false
 		}
 		p.filename = all.filename
+		if all.extended != "" && !v.extend(p, &all) {
+			return "", false
+		}
 		if strings.EqualFold(kind, "form-data") {
 			p.name = all.name
 		}
@@ -187,7 +194,25 @@ func (v *View) partHeader(p *part, s string) (rest string, ok bool) {
 		v.list[partHeaders][first+i].Name = p.name
 	}
 	v.list[partNames] = append(v.list[partNames], Pair{p.name, p.name})
+	if p.extended {
+		v.list[partCharsets] = append(v.list[partCharsets], Pair{p.name, p.charset})
+		v.list[partLanguages] = append(v.list[partLanguages], Pair{p.name, p.language})
+	}
 	return s[2:], true
+}
+
+// extend sets the names of a file of which one is extended: that one is the first,
+// and the plain name is another if it differs. It reports whether both are sound.
+func (v *View) extend(p *part, all *parameters) bool {
+	charset, language, filename, ok := v.decodeExtended(all.extended)
+	if !ok || filename == "" || all.escaped {
+		return false
+	}
+	p.filename, p.charset, p.language, p.extended = filename, charset, language, true
+	if all.filename != filename {
+		p.other = all.filename
+	}
+	return true
 }
 
 // fieldName returns the name of a header field in its canonical form. The length is
@@ -246,10 +271,12 @@ func trimBlanks(s string) string {
 	return s
 }
 
-// addFileSize adds the size of a file. The collection has one for each name, the
-// last, and takes names that differ in case for one. It reports whether it could
-// tell.
-func (v *View) addFileSize(name string, size int) bool {
+// addFile adds a name of a file. The collection of sizes has one for each name, the
+// last, and takes names that differ in case for one. addFile reports whether it
+// could tell.
+func (v *View) addFile(p *part, name string, size int) bool {
+	v.list[partFilenames] = append(v.list[partFilenames], Pair{p.name, name})
+	v.list[files] = append(v.list[files], Pair{"", name})
 	list := v.list[filesSizes]
 	if len(list) >= maxFiles {
 		return false

@@ -3,16 +3,22 @@ package view
 import "strings"
 
 // parameters are those of a media type or of a disposition that are looked at.
-type parameters struct{ name, filename, boundary string }
+type parameters struct {
+	name, filename, boundary string
+	extended                 string // filename*, as it stands there
+	escaped                  bool   // there is a backslash in filename
+}
 
 // parameters reads the list of parameters behind a media type or a disposition
 // (RFC 2045 section 5.1). It takes them only as every reader does: a name once,
-// without extensions of RFC 2231, without blanks around the equals sign.
+// without extensions of RFC 2231 but filename*, without blanks around the equals
+// sign.
 func (v *View) parameters(p *parameters, s string) bool {
 	const (
 		name = 1 << iota
 		filename
 		boundary
+		extended
 	)
 	var seen, others int
 	var other [4]string
@@ -29,21 +35,32 @@ func (v *View) parameters(p *parameters, s string) bool {
 		for n < len(s) && isTokenByte[s[n]] && s[n] != '*' {
 			n++
 		}
-		if n == 0 || n == len(s) || s[n] != '=' {
+		key, star := s[:n], false
+		if n < len(s) && s[n] == '*' {
+			if !strings.EqualFold(key, "filename") {
+				return false
+			}
+			star = true
+			n++
+		}
+		if n == 0 || n == len(s) || s[n] != '=' || star && n+1 < len(s) && s[n+1] == '"' {
 			return false
 		}
-		key := s[:n]
 		var value string
 		var ok bool
-		if value, s, ok = v.value(s[n+1:]); !ok {
+		raw := s[n+1:]
+		if value, s, ok = v.value(raw); !ok {
 			return false
 		}
 		bit := 0
 		switch {
+		case star:
+			bit, p.extended = extended, value
 		case strings.EqualFold(key, "name"):
 			bit, p.name = name, value
 		case strings.EqualFold(key, "filename"):
 			bit, p.filename = filename, value
+			p.escaped = strings.IndexByte(raw[:len(raw)-len(s)], '\\') >= 0
 		case strings.EqualFold(key, "boundary"):
 			bit, p.boundary = boundary, value
 		default:
@@ -121,3 +138,29 @@ var isTokenByte = func() (ok [256]bool) {
 	}
 	return ok
 }()
+
+// decodeExtended returns the parts of an extended value (RFC 8187 section 3.2). ok
+// is false unless there are three and every percent sign begins an escape.
+func (v *View) decodeExtended(s string) (charset, language, value string, ok bool) {
+	charset, rest, ok := strings.Cut(s, "'")
+	if !ok {
+		return "", "", "", false
+	}
+	language, value, ok = strings.Cut(rest, "'")
+	if !ok || strings.IndexByte(value, '%') < 0 {
+		return charset, language, value, ok
+	}
+	mark := v.mark()
+	for i := 0; i < len(value); i++ {
+		c := value[i]
+		if c == '%' {
+			if i+2 >= len(value) || unhex[value[i+1]] > 15 || unhex[value[i+2]] > 15 {
+				return "", "", "", false
+			}
+			c = unhex[value[i+1]]<<4 | unhex[value[i+2]]
+			i += 2
+		}
+		v.buf = append(v.buf, c)
+	}
+	return charset, language, v.since(mark), true
+}
