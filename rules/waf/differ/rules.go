@@ -48,7 +48,11 @@ func ruleTarget(r *rand.Rand) string {
 
 // seclangText makes a word that the grammar of a quoted argument can hold.
 func seclangText(s string) string {
-	return strings.NewReplacer(`"`, "", `\`, "", "\x00", "", "\xff", "", "%{", "").Replace(s)
+	s = strings.NewReplacer(`"`, "", `\`, "", "\x00", "", "\xff", "", "%{", "").Replace(s)
+	if s == "" {
+		return "w"
+	}
+	return s
 }
 
 func pattern(r *rand.Rand) string {
@@ -174,7 +178,7 @@ func RandomRules(r *rand.Rand) string {
 		b.WriteString("SecAction \"id:99990,phase:1,pass,nolog,setvar:tx.inbound_anomaly_score_threshold=5,setvar:tx.blocking_inbound_anomaly_score=0\"\n")
 	}
 	if chance(r, 6) {
-		fmt.Fprintf(&b, "SecDefaultAction \"phase:%d,%s,log,%s\"\n", 1+r.IntN(2), oneOf(r, "pass", "deny,status:403", "pass"), oneOf(r, "t:none", "t:lowercase", "t:urlDecodeUni,t:lowercase", "auditlog"))
+		fmt.Fprintf(&b, "SecDefaultAction \"phase:%d,%s,log,%s\"\n", 1+r.IntN(2), oneOf(r, "pass", "deny,status:403", "pass"), oneOf(r, "auditlog", "noauditlog"))
 	}
 	if chance(r, 12) {
 		fmt.Fprintf(&b, "SecArgumentsLimit %d\n", 2+r.IntN(10))
