@@ -23,7 +23,7 @@ func (l *loader) authStages(env *conditions) (who, may filter.Stage, conceals bo
 		config.Realm = a.Realm.Value
 	}
 	if len(a.Methods) == 0 {
-		l.errs = append(l.errs, section.Errorf("write bearer, basic, api_key, session or introspection", "auth.methods is empty: nobody could prove who they are"))
+		l.errs = append(l.errs, section.Errorf(kindsHint, "auth.methods is empty: nobody could prove who they are"))
 	}
 	var names []string
 	for _, m := range a.Methods {
@@ -51,10 +51,12 @@ func (l *loader) authStages(env *conditions) (who, may filter.Stage, conceals bo
 	return compiled.Authenticate(), compiled.Authorize(), compiled.Conceals()
 }
 
+// kindsHint names the methods.
+const kindsHint = "write bearer, basic, api_key, session, introspection, signed_url, mtls or forward"
+
 // authMethod compiles one item of auth.methods. It returns the method's name even
 // if there was a fault in it, and nil then.
 func (l *loader) authMethod(at rules.Located[AuthMethod]) (auth.Method, string) {
-	const kinds = "write bearer, basic, api_key, session or introspection"
 	var name string
 	var compile func() auth.Method
 	written := 0
@@ -70,11 +72,14 @@ func (l *loader) authMethod(at rules.Located[AuthMethod]) (auth.Method, string) 
 	add(m.Bearer != nil, "bearer", func() auth.Method { return l.bearer(m.Bearer.Value) })
 	add(m.Basic != nil, "basic", func() auth.Method { return l.basic(m.Basic.Value) })
 	add(m.APIKey != nil, "api_key", func() auth.Method { return l.apiKey(m.APIKey.Value) })
-	add(m.Session != nil, "session", func() auth.Method { return l.session(m.Session.Value) })
+	add(m.Session != nil, "session", func() auth.Method { return l.session(*m.Session) })
+	add(m.SignedURL != nil, "signed_url", func() auth.Method { return l.signedURL(m.SignedURL.Value) })
+	add(m.MTLS != nil, "mtls", func() auth.Method { return l.mtls(*m.MTLS) })
+	add(m.Forward != nil, "forward", func() auth.Method { return l.forward(m.Forward.Value) })
 	add(m.Introspection != nil, "introspection", func() auth.Method { return l.introspection(m.Introspection.Value) })
 	switch written {
 	case 0:
-		l.errs = append(l.errs, at.Errorf(kinds, "the item names no method"))
+		l.errs = append(l.errs, at.Errorf(kindsHint, "the item names no method"))
 		return nil, ""
 	case 1:
 		return compile(), name
@@ -84,11 +89,12 @@ func (l *loader) authMethod(at rules.Located[AuthMethod]) (auth.Method, string) 
 }
 
 func (l *loader) bearer(b Bearer) auth.Method {
-	tokens, ok := l.tokens(b.Tokens)
+	tokens, ok := l.tokens(b.Tokens, false)
 	if !ok {
 		return nil
 	}
-	method, err := auth.NewBearer(auth.BearerConfig{Tokens: tokens, ResourceMetadata: b.ResourceMetadata.Value})
+	config := auth.BearerConfig{Tokens: tokens, ResourceMetadata: b.ResourceMetadata.Value}
+	method, err := keptMethod(l, "bearer", config, func() (*auth.Bearer, error) { return auth.NewBearer(config) })
 	if err != nil {
 		if b.ResourceMetadata.Set() && strings.Contains(err.Error(), "resource metadata") {
 			l.add(b.ResourceMetadata.Pos, b.ResourceMetadata.Path, err)
@@ -100,26 +106,41 @@ func (l *loader) bearer(b Bearer) auth.Method {
 	return method
 }
 
-func (l *loader) session(s Session) auth.Method {
-	tokens, ok := l.tokens(s.Tokens)
+func (l *loader) session(at rules.Located[Session]) auth.Method {
+	s := at.Value
+	t := Tokens{Issuer: s.Issuer, Audience: s.Audience, JWKS: s.JWKS, Algorithms: s.Algorithms, Revoked: s.Revoked, Skew: s.Skew}
+	if !s.JWKS.Set() && !s.Encryption.Set() {
+		l.errs = append(l.errs, at.Errorf("write jwks for signed tokens, encryption for encrypted ones, or both", "a session without keys"))
+		return nil
+	}
+	tokens, ok := l.tokens(t, s.Encryption.Set())
 	if !ok || !s.Cookie.Set() {
 		return nil
 	}
-	method, err := auth.NewSession(auth.SessionConfig{Cookie: s.Cookie.Value, Tokens: tokens})
+	config := auth.SessionConfig{Cookie: s.Cookie.Value, Tokens: tokens}
+	if s.Encryption.Set() {
+		if config.Encryption, ok = l.authFile(s.Encryption); !ok {
+			return nil
+		}
+	}
+	method, err := keptMethod(l, "session", config, func() (*auth.Session, error) { return auth.NewSession(config) })
 	if err != nil {
-		if strings.Contains(err.Error(), "cookie") {
+		switch {
+		case strings.Contains(err.Error(), "cookie"):
 			l.add(s.Cookie.Pos, s.Cookie.Path, err)
-		} else {
-			l.tokenFaults(s.Tokens, err)
+		case !s.JWKS.Set():
+			l.add(s.Encryption.Pos, s.Encryption.Path, err)
+		default:
+			l.tokenFaults(t, err)
 		}
 		return nil
 	}
 	return method
 }
 
-// tokens reads the files that tokens are held against. It returns false after a
-// fault.
-func (l *loader) tokens(t Tokens) (auth.TokenConfig, bool) {
+// tokens reads the files that tokens are held against, the keys among them unless they
+// may miss and do. It returns false after a fault.
+func (l *loader) tokens(t Tokens, keysMayMiss bool) (auth.TokenConfig, bool) {
 	config := auth.TokenConfig{
 		Issuer:     t.Issuer,
 		Audience:   t.Audience,
@@ -129,16 +150,20 @@ func (l *loader) tokens(t Tokens) (auth.TokenConfig, bool) {
 	if t.Skew.Set() && t.Skew.Value == 0 {
 		config.Skew = -1 // no tolerance; 0 would be the default
 	}
-	if !t.JWKS.Set() {
-		return config, false // the decoder has reported it
-	}
 	var ok bool
-	if isURL(t.JWKS.Value) {
+	switch {
+	case !t.JWKS.Set():
+		if !keysMayMiss {
+			return config, false // the decoder has reported it
+		}
+	case isURL(t.JWKS.Value):
 		if config.Keys = l.remoteKeys(t.JWKS, config.Algorithms); config.Keys == nil {
 			return config, false
 		}
-	} else if config.JWKS, ok = l.authFile(t.JWKS); !ok {
-		return config, false
+	default:
+		if config.JWKS, ok = l.authFile(t.JWKS); !ok {
+			return config, false
+		}
 	}
 	if t.Revoked.Set() {
 		if config.Revoked, ok = l.authFile(t.Revoked); !ok {
@@ -186,9 +211,12 @@ func (l *loader) introspection(i Introspection) auth.Method {
 		l.errs = append(l.errs, i.URL.Errorf("write introspection in front of bearer: it leaves JWTs to it", "the bearer method takes every token before"))
 		return nil
 	}
-	method, err := auth.NewIntrospection(auth.IntrospectionConfig{
+	config := auth.IntrospectionConfig{
 		URL: i.URL.Value, ClientID: i.ClientID, ClientSecret: strings.TrimSpace(string(secret)), Audience: i.Audience, Cache: i.Cache,
-	}, bearer >= 0)
+	}
+	method, err := keptMethod(l, fmt.Sprint("introspection ", bearer >= 0), config, func() (*auth.Introspection, error) {
+		return auth.NewIntrospection(config, bearer >= 0)
+	})
 	if err != nil {
 		l.add(i.URL.Pos, i.URL.Path, err)
 		return nil
@@ -204,7 +232,8 @@ func (l *loader) apiKey(k APIKey) auth.Method {
 	if !ok {
 		return nil
 	}
-	method, err := auth.NewAPIKey(auth.APIKeyConfig{Header: k.Header.Value, Query: k.Query, Keys: keys})
+	config := auth.APIKeyConfig{Header: k.Header.Value, Query: k.Query, Keys: keys}
+	method, err := keptMethod(l, "api_key", config, func() (*auth.APIKey, error) { return auth.NewAPIKey(config) })
 	if err != nil {
 		at := k.File
 		if k.Header.Set() {
@@ -230,7 +259,7 @@ func (l *loader) basic(b Basic) auth.Method {
 			return nil
 		}
 	}
-	method, err := auth.NewBasic(config)
+	method, err := keptMethod(l, "basic", config, func() (*auth.Basic, error) { return auth.NewBasic(config) })
 	if err != nil {
 		l.add(b.Htpasswd.Pos, b.Htpasswd.Path, err)
 		return nil
@@ -242,7 +271,7 @@ func (l *loader) basic(b Basic) auth.Method {
 func (l *loader) requirement(i int, q Requirement, methods []string, env *conditions) auth.Requirement {
 	out := auth.Requirement{
 		ID: q.ID, Roles: q.Roles, Scopes: q.Scopes, Methods: values(q.Methods), Conceal: q.Conceal,
-		ACR: q.ACR, MaxAge: q.MaxAge, Login: q.Login,
+		ACR: q.ACR, MaxAge: q.MaxAge, Login: q.Login, Realm: q.Realm.Value,
 	}
 	if out.ID == "" {
 		out.ID = fmt.Sprintf("require[%d]", i)
@@ -250,7 +279,7 @@ func (l *loader) requirement(i int, q Requirement, methods []string, env *condit
 	if q.Auth.Value == "none" {
 		out.Auth = auth.None
 		if len(q.Roles) > 0 || len(q.Scopes) > 0 || len(q.Methods) > 0 || q.Conceal ||
-			!q.If.Empty() || len(q.ACR) > 0 || q.MaxAge > 0 || q.Login != "" {
+			!q.If.Empty() || len(q.ACR) > 0 || q.MaxAge > 0 || q.Login != "" || q.Realm.Set() {
 			l.errs = append(l.errs, q.Auth.Errorf("remove auth: none, or the rest", "nobody is asked here, and yet it is said what of a caller"))
 		}
 	}

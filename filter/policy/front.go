@@ -63,7 +63,16 @@ func (l *loader) identityHeaders() *auth.IdentityHeaders {
 	if at.Set() {
 		config = at.Value
 	}
-	headers, err := auth.NewIdentityHeaders(config)
+	var passed []string
+	for _, m := range l.policy.Auth.Value.Methods {
+		if f := m.Value.Forward; f != nil {
+			passed = append(passed, f.Value.UpstreamHeaders...)
+			if !at.Set() {
+				at.Pos, at.Path = f.Pos, f.Path
+			}
+		}
+	}
+	headers, err := auth.NewIdentityHeaders(config, passed...)
 	if err != nil {
 		l.add(at.Pos, at.Path, err)
 		return nil

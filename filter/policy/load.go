@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/moatwaf/moat/filter"
+	"github.com/moatwaf/moat/filter/auth"
 	"github.com/moatwaf/moat/geo"
 	"github.com/moatwaf/moat/rules"
 	"github.com/moatwaf/moat/rules/list"
@@ -46,6 +47,7 @@ type Compiled struct {
 	sets      map[setKey]*list.Set
 	remotes   map[remoteKey]*remote
 	keys      map[keysKey]*issuerKeys
+	methods   map[methodKey]auth.Method
 	databases []*geo.Database
 	closers   []func()
 }
@@ -101,6 +103,7 @@ type loader struct {
 	sets      map[setKey]*list.Set
 	remotes   map[remoteKey]*remote
 	keys      map[keysKey]*issuerKeys
+	methods   map[methodKey]auth.Method
 	databases []*geo.Database
 
 	ids      ids  // of rules and tiers
@@ -113,6 +116,7 @@ func load(ctx context.Context, o Options, s *state) (*Compiled, error) {
 	l := &loader{
 		ctx: ctx, options: o, state: s, dir: filepath.Dir(o.File),
 		policy: defaults(), content: sha256.New(), files: map[string]bool{}, ids: ids{}, sets: map[setKey]*list.Set{}, remotes: map[remoteKey]*remote{}, keys: map[keysKey]*issuerKeys{},
+		methods: map[methodKey]auth.Method{},
 	}
 	pipeline := l.load()
 	if len(l.errs) > 0 {
@@ -139,6 +143,7 @@ func load(ctx context.Context, o Options, s *state) (*Compiled, error) {
 		sets:      l.sets,
 		remotes:   l.remotes,
 		keys:      l.keys,
+		methods:   l.methods,
 		databases: l.databases,
 		closers:   l.closers,
 	}, nil

@@ -76,7 +76,10 @@ type AuthMethod struct {
 	Bearer        *rules.Located[Bearer]        `yaml:"bearer" doc:"JWT in Authorization: Bearer (RFC 6750)"`
 	Basic         *rules.Located[Basic]         `yaml:"basic" doc:"user and password in Authorization: Basic (RFC 7617)"`
 	APIKey        *rules.Located[APIKey]        `yaml:"api_key" doc:"a key in a header field or the query"`
-	Session       *rules.Located[Session]       `yaml:"session" doc:"JWT in a cookie"`
+	Session       *rules.Located[Session]       `yaml:"session" doc:"JWT in a cookie, signed or encrypted"`
+	SignedURL     *rules.Located[SignedURL]     `yaml:"signed_url" doc:"a URL with an expiry and an HMAC-SHA256 signature in its query"`
+	MTLS          *rules.Located[MTLS]          `yaml:"mtls" doc:"the client certificate of the connection"`
+	Forward       *rules.Located[Forward]       `yaml:"forward" doc:"an external service that decides about each request; the last of the methods"`
 	Introspection *rules.Located[Introspection] `yaml:"introspection" doc:"tokens in Authorization: Bearer that only their issuer can read (RFC 7662)"`
 }
 
@@ -98,8 +101,49 @@ type Bearer struct {
 
 // Session configures JWT in a cookie.
 type Session struct {
-	Cookie rules.Located[string] `yaml:"cookie,required" doc:"name of the cookie"`
-	Tokens
+	Cookie     rules.Located[string]        `yaml:"cookie,required" doc:"name of the cookie"`
+	Issuer     string                       `yaml:"issuer,required" doc:"the iss claim, exactly"`
+	Audience   string                       `yaml:"audience,required" doc:"one of the aud claims, exactly"`
+	JWKS       rules.Located[string]        `yaml:"jwks" doc:"file or https URL with the public keys of signed tokens (RFC 7517)"`
+	Encryption rules.Located[string]        `yaml:"encryption" doc:"file with the symmetric keys (RFC 7517, kty oct, 32 bytes) of encrypted tokens (RFC 7516, dir and A256GCM)"`
+	Algorithms []rules.Located[string]      `yaml:"algorithms" doc:"signature algorithms that are taken; default: every asymmetric one"`
+	Revoked    rules.Located[string]        `yaml:"revoked" doc:"file with revoked tokens: a jti a line"`
+	Skew       rules.Located[time.Duration] `yaml:"skew" min:"0s" max:"10m" doc:"tolerance for clocks; default 1m"`
+}
+
+// SignedURL configures URLs that carry their own permission.
+type SignedURL struct {
+	Keys        rules.Located[string] `yaml:"keys,required" doc:"YAML file with the ids, secrets and owners of the keys"`
+	Query       []string              `yaml:"query,single" doc:"query parameters that the signature covers, in its order; left out: the whole query; whatever is not covered anybody can change"`
+	MaxLifetime time.Duration         `yaml:"max_lifetime" min:"1s" doc:"how far in the future a URL may expire; default 7d"`
+}
+
+// MTLS configures client certificates.
+type MTLS struct {
+	Name    string                `yaml:"name" enum:"cn|uri|dns|email|spki" doc:"what of the certificate names the caller: the common name (default), an alternative name, or the pin of the public key"`
+	Allow   []AllowedCertificate  `yaml:"allow" doc:"names that are taken; left out: every certificate that is verified"`
+	CA      rules.Located[string] `yaml:"ca" doc:"file with the certificates, in PEM, that a client's must lead to; left out: the server verifies"`
+	Revoked rules.Located[string] `yaml:"revoked" doc:"file with revoked certificates: the SHA-256 of one a line"`
+}
+
+// AllowedCertificate is a name that is taken.
+type AllowedCertificate struct {
+	Name   string   `yaml:"name,required" doc:"the name; an asterisk at its end stands for any rest"`
+	Roles  []string `yaml:"roles,single" doc:"roles of the caller"`
+	Scopes []string `yaml:"scopes,single" doc:"scopes of the caller"`
+}
+
+// Forward configures an external service that decides.
+type Forward struct {
+	URL             rules.Located[string] `yaml:"url,required" doc:"https URL that is asked with GET; http for loopback addresses"`
+	Cleartext       bool                  `yaml:"cleartext" doc:"http for other addresses too: whoever is on the way can let anybody in"`
+	CA              rules.Located[string] `yaml:"ca" doc:"file with the certificates, in PEM, that the service's must lead to; default: those of the system"`
+	RequestHeaders  []string              `yaml:"request_headers,single" doc:"request header fields that the service gets to see; default Accept, Accept-Language, Authorization, Cookie, Origin, Referer, User-Agent, X-Requested-With"`
+	UpstreamHeaders []string              `yaml:"upstream_headers,single" doc:"fields of its answer that the upstream gets; fields of these names from clients are removed"`
+	Subject         string                `yaml:"subject" doc:"field of its answer with the caller's name; default: the caller has none"`
+	Roles           string                `yaml:"roles" doc:"field of its answer with the caller's roles, commas between them"`
+	Scopes          string                `yaml:"scopes" doc:"field of its answer with the caller's scopes, commas between them"`
+	Timeout         time.Duration         `yaml:"timeout" min:"10ms" max:"1m" doc:"how long it may take; then 503; default 5s"`
 }
 
 // Introspection configures tokens that the issuer is asked about.
@@ -136,6 +180,7 @@ type Requirement struct {
 	ACR     []string                `yaml:"acr,single" doc:"one of these authentication contexts is needed, else a stronger proof is asked for (RFC 9470)"`
 	MaxAge  time.Duration           `yaml:"max_age" min:"1s" doc:"how long ago a caller may have logged in, else a fresh proof is asked for (RFC 9470)"`
 	Login   string                  `yaml:"login" doc:"where browsers are sent instead of being asked: a URL or a path; {uri} becomes the path and query of the request"`
+	Realm   rules.Located[string]   `yaml:"realm" doc:"realm of the challenges here; default that of the section"`
 	Conceal bool                    `yaml:"conceal" doc:"a caller without the right gets the 404 of a missing path"`
 }
 

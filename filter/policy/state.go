@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"sync"
 
+	"github.com/moatwaf/moat/filter/auth"
 	"github.com/moatwaf/moat/filter/ban"
 	"github.com/moatwaf/moat/filter/metrics"
 	"github.com/moatwaf/moat/geo"
@@ -21,6 +22,7 @@ type state struct {
 	watcher ban.Current // the rules of bans in force
 
 	mu        sync.Mutex
+	methods   map[methodKey]auth.Method
 	databases map[string]*geo.Database // by the digest of the file
 	sets      map[setKey]*list.Set
 	usesBans  bool
@@ -75,6 +77,7 @@ func (s *state) keep(c *Compiled) {
 		s.databases[db.Metadata().Digest] = db
 	}
 	s.sets = c.sets
+	s.methods = c.methods
 	s.remote.keep(c.remotes)
 	s.keys.keep(c.keys)
 	s.keepBans(c.bans)
