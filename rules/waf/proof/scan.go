@@ -440,7 +440,8 @@ func (a *scans) list(r *Request, k *listKind) bool {
 		if sl.counter >= 0 {
 			s.counts[sl.counter]++
 		}
-		if sl.values != nil && !(many && s.seen.has(sl.values, p.Value)) {
+		// A rule that is run for the value by itself may look at its name.
+		if sl.values != nil && !(many && len(sl.values.alone) == 0 && s.seen.has(sl.values, p.Value)) {
 			sl.values.scan(r, p.Name, p.Value)
 		}
 		if sl.names != nil && !(many && s.seen.has(sl.names, p.Name)) {
