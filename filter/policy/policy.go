@@ -196,7 +196,7 @@ type CORS struct {
 
 // Responses shapes refusals.
 type Responses struct {
-	Profile rules.Located[string] `yaml:"profile" doc:"whose shape refusals have: default, github, stripe, s3, express, cloudflare, aws-waf, or a file that ends in .yaml"`
+	Profile rules.Located[string] `yaml:"profile" doc:"whose shape refusals have: default, github, stripe, s3, express, express-jwt, oauth2-jwt-bearer, cloudflare, aws-waf, or a file that ends in .yaml"`
 	Strict  bool                  `yaml:"strict" doc:"401 and challenges stand even where the profile leaves them out"`
 }
 

@@ -48,6 +48,10 @@ func causeOf(d filter.Decision) Cause {
 		return BadCredentials
 	}
 	switch d.Reason {
+	case filter.ReasonNoCredentials: // nobody can be asked for them
+		return NoCredentials
+	case filter.ReasonBadCredentials:
+		return BadCredentials
 	case filter.ReasonRateLimit:
 		return RateLimit
 	case filter.ReasonPayload:
@@ -117,7 +121,7 @@ func (p *Profile) Write(w http.ResponseWriter, r *http.Request, d filter.Decisio
 	cause := causeOf(d)
 	a := &p.answers[cause]
 	// Whoever can do something about it is told how, by status and challenge.
-	strict := p.strict && (d.Verdict == filter.Challenge || cause == InsufficientScope)
+	strict := p.strict && (d.Verdict == filter.Challenge || cause == NoCredentials || cause == BadCredentials || cause == InsufficientScope)
 	h := w.Header()
 	if !p.strict {
 		// What other tiers have announced is of another convention.

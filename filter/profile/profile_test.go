@@ -89,7 +89,7 @@ func byName(t testing.TB, name string) *Profile {
 
 // TestGolden holds every answer of every profile against testdata/NAME.golden.
 func TestGolden(t *testing.T) {
-	if want := []string{"aws-waf", "cloudflare", "express", "github", "s3", "stripe"}; !slices.Equal(Names(), want) {
+	if want := []string{"aws-waf", "cloudflare", "express", "express-jwt", "github", "oauth2-jwt-bearer", "s3", "stripe"}; !slices.Equal(Names(), want) {
 		t.Fatalf("profiles %q, want %q", Names(), want)
 	}
 	for _, name := range Names() {
@@ -186,6 +186,11 @@ func TestTable(t *testing.T) {
 		{"express", NoCredentials, 401, `Www-Authenticate: Bearer realm="api"`, "Unauthorized"},
 		{"express", InsufficientScope, 403, `Www-Authenticate: Bearer realm="api", error="insufficient_scope", scope="api.read"`, "Forbidden"},
 		{"express", RateLimit, 429, "X-Ratelimit-Remaining: 0", "Too many requests, please try again later."},
+		{"express-jwt", NoCredentials, 401, "Content-Type: text/html; charset=utf-8", ""},
+		{"oauth2-jwt-bearer", NoCredentials, 401, `Www-Authenticate: Bearer realm="api"`, ""},
+		{"oauth2-jwt-bearer", BadCredentials, 401, `Www-Authenticate: Bearer realm="api", error="invalid_token"`, ""},
+		{"oauth2-jwt-bearer", MalformedCredentials, 400, "", ""},
+		{"oauth2-jwt-bearer", InsufficientScope, 403, `Www-Authenticate: Bearer realm="api", error="insufficient_scope", scope="api.read"`, ""},
 		{"cloudflare", Rule, 403, "Server: cloudflare", "error code: 1020"},
 		{"cloudflare", RateLimit, 429, "Retry-After: 30", "error code: 1015"},
 		{"aws-waf", NoCredentials, 403, "X-Amzn-Errortype: MissingAuthenticationTokenException", `{"message":"Missing Authentication Token"}`},
@@ -197,6 +202,12 @@ func TestTable(t *testing.T) {
 		name, value, _ := strings.Cut(tt.field, ": ")
 		if res.StatusCode != tt.status || tt.body != "" && string(body) != tt.body || name != "" && !slices.Contains(res.Header[name], value) {
 			t.Errorf("%s, %s: %d %v %s", tt.profile, causeNames[tt.cause], res.StatusCode, res.Header, body)
+		}
+	}
+	for cause, want := range map[Cause]string{NoCredentials: "UnauthorizedError: No authorization token was found", BadCredentials: "UnauthorizedError: invalid token"} {
+		res := ask(byName(t, "express-jwt"), refusals[cause], "GET", "application/json")
+		if body, _ := io.ReadAll(res.Body); !strings.Contains(string(body), want) || len(res.Header["Www-Authenticate"]) > 0 {
+			t.Errorf("express-jwt: %v %s", res.Header, body)
 		}
 	}
 	if html := ask(byName(t, "cloudflare"), refusals[Payload], "GET", "text/html"); html.Header.Get("Vary") != "Accept" || !strings.HasPrefix(html.Header.Get("Content-Type"), "text/html") {
@@ -215,6 +226,24 @@ func TestConcealedIsNotFound(t *testing.T) {
 		p.NotFound(w, r)
 		if a, b := dump(t, w.Result()), dump(t, ask(p, refusals[Concealed], "GET", "")); a != b || w.Code != 404 {
 			t.Errorf("%s: missing\n%s\nconcealed\n%s", name, a, b)
+		}
+	}
+}
+
+// TestNobodyCanBeAsked holds that a refusal for missing or bad credentials of a kind
+// without a challenge is told as such, and is no 401 where that would have to ask.
+func TestNobodyCanBeAsked(t *testing.T) {
+	for cause, reason := range map[Cause]filter.Reason{NoCredentials: filter.ReasonNoCredentials, BadCredentials: filter.ReasonBadCredentials} {
+		d := filter.Decision{Verdict: filter.Block, Reason: reason}
+		for _, name := range Names() {
+			p := byName(t, name)
+			own, strict := ask(p, d, "GET", ""), ask(p.Strict(), d, "GET", "")
+			if want := ask(p, refusals[cause], "GET", ""); own.StatusCode != want.StatusCode && own.StatusCode != 403 || own.Header.Get("Content-Length") != want.Header.Get("Content-Length") {
+				t.Errorf("%s, %s: %d %v, want %d %v", name, causeNames[cause], own.StatusCode, own.Header, want.StatusCode, want.Header)
+			}
+			if strict.StatusCode != 403 || len(strict.Header["Www-Authenticate"]) > 0 {
+				t.Errorf("%s, %s, strict: %d %v", name, causeNames[cause], strict.StatusCode, strict.Header)
+			}
 		}
 	}
 }

@@ -26,6 +26,7 @@ func Names() []string {
 	for i, e := range entries {
 		names[i] = strings.TrimSuffix(e.Name(), path.Ext(e.Name()))
 	}
+	slices.Sort(names) // the names of files are in another order
 	return names
 }
 
