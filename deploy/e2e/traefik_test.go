@@ -154,28 +154,29 @@ func (g *traefikTarget) routed(t *testing.T, addr string) {
 // layOutPlugin copies the plugin to where Traefik looks for a local one.
 func layOutPlugin(t *testing.T, dir string) {
 	t.Helper()
-	root := filepath.Join(dir, "plugins-local", "src", "github.com", "moatwaf", "moat")
-	files, err := filepath.Glob(filepath.Join("..", "traefik", "*.go"))
+	plugin := filepath.Join(dir, "plugins-local", "src", "github.com", "moatwaf", "moat")
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(root, "deploy", "traefik", "*.go"))
 	if err != nil || len(files) == 0 {
 		t.Fatal(errors.Join(err, errors.New("deploy/traefik has no code")))
 	}
-	files = append(files, filepath.Join("..", "..", ".traefik.yml"))
+	files = append(files, filepath.Join(root, ".traefik.yml"))
 	for _, file := range files {
 		if strings.HasSuffix(file, "_test.go") {
 			continue
-		}
-		rel, err := filepath.Rel(filepath.Join("..", ".."), file)
-		if err != nil {
-			t.Fatal(err)
 		}
 		content, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, rel)), 0o700); err != nil {
+		target := filepath.Join(plugin, strings.TrimPrefix(file, root))
+		if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		writeFile(t, filepath.Join(root, rel), content)
+		writeFile(t, target, content)
 	}
 }
 
