@@ -3,7 +3,6 @@ package view_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -16,7 +15,6 @@ import (
 	"github.com/corazawaf/coraza/v3/types/variables"
 
 	"github.com/moatwaf/moat/filter"
-	"github.com/moatwaf/moat/rules/waf/crscorpus"
 	"github.com/moatwaf/moat/rules/waf/view"
 )
 
@@ -147,84 +145,6 @@ func TestHosts(t *testing.T) {
 			t.Errorf("CONNECT %s: %v", target, out.head)
 		}
 	}
-}
-
-// TestRandom compares mutations of all shapes and of the corpus.
-func TestRandom(t *testing.T) {
-	n := 20000
-	if testing.Short() {
-		n = 2000
-	}
-	rng := rand.New(rand.NewPCG(2026, 11))
-	families := []struct {
-		contentType string
-		bodies      []string
-	}{
-		{"application/x-www-form-urlencoded", forms}, {"text/plain", texts}, {"application/json", documents}, {"text/xml", markups},
-		{"multipart/form-data; boundary=b", multiparts}, {"application/x-ndjson", documents},
-	}
-	corpus := crscorpus.All()
-	known := 0
-	for range n {
-		f := families[rng.IntN(len(families))]
-		body := f.bodies[rng.IntN(len(f.bodies))]
-		if len(body) > 3000 {
-			continue
-		}
-		if f.contentType[0] == 'm' && rng.IntN(8) > 0 {
-			body = crlf(body)
-		}
-		body = mutate(rng, body, f.bodies[rng.IntN(len(f.bodies))])
-		target := mutate(rng, targets[rng.IntN(len(targets))], targets[rng.IntN(len(targets))])
-		if len(target) > 3000 {
-			target = "/"
-		}
-		cookie := mutate(rng, cookieFields[rng.IntN(len(cookieFields))], "; x=1")
-		if rng.IntN(4) == 0 {
-			target = "/" + string(corpus[rng.IntN(len(corpus))].Raw)[5:]
-			target, _, _ = strings.Cut(target, " HTTP")
-		}
-		hr := request("POST", target, "Content-Type: "+f.contentType+"\nCookie: "+strings.ReplaceAll(cookie, "\n", ""), []byte(body))
-		if out := plainPolicy().compare(t, hr, []byte(body)); out.body == view.Known {
-			known++
-		}
-		if t.Failed() {
-			t.FailNow()
-		}
-	}
-	if known < n/10 {
-		t.Errorf("only %d of %d are known", known, n)
-	}
-}
-
-// mutate changes a text in a few places, or joins it with another.
-func mutate(rng *rand.Rand, s, other string) string {
-	const spice = "\"\\{}[]:,<>/&;=%+ \t\r\n'!-?#0aA\x00\x7f\xff"
-	b := []byte(s)
-	for range rng.IntN(4) {
-		if len(b) == 0 {
-			break
-		}
-		i := rng.IntN(len(b))
-		switch rng.IntN(5) {
-		case 0:
-			b[i] = spice[rng.IntN(len(spice))]
-		case 1:
-			b = append(b[:i], b[i+1:]...)
-		case 2:
-			b = append(b[:i:i], append([]byte{spice[rng.IntN(len(spice))]}, b[i:]...)...)
-		case 3:
-			j := i + rng.IntN(len(b)-i)
-			b = append(b[:j:j], b[i:]...)
-		case 4:
-			if len(other) < 3000 && other != "" {
-				j := rng.IntN(len(other))
-				k := j + rng.IntN(len(other)-j)
-				b = append(b[:i:i], append([]byte(other[j:k]), b[i:]...)...)
-			}
-		}
-	}
-	return string(b)
 }
 
 // TestViewsAreReused holds that nothing of a request is left in a View, and that
