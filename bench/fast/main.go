@@ -99,7 +99,7 @@ func cpuName() string {
 
 // rows prints the table of workloads.
 func rows(s stages, re *regexp.Regexp) error {
-	fmt.Println("| workload | plain | fast | times cheaper | must | aim | | allocations plain | fast | bytes fast | proved |")
+	fmt.Println("| workload | plain | fast | times cheaper | must | aim | | allocations plain | fast | bytes fast | way |")
 	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|")
 	for i := range workloads {
 		w := &workloads[i]
@@ -116,7 +116,7 @@ func rows(s stages, re *regexp.Regexp) error {
 		}
 		ratio := float64(p.median()) / float64(f.median())
 		fmt.Printf("| %s | %v | %v | %.1f | %.0f | %.0f | %s | %.0f | %.1f | %.0f | %s |\n",
-			w.name, show(p.median()), show(f.median()), ratio, w.must, w.aim, verdict(ratio, w.must, w.aim), p.allocs, f.allocs, f.bytes, yes(f.proved))
+			w.name, show(p.median()), show(f.median()), ratio, w.must, w.aim, verdict(ratio, w.must, w.aim), p.allocs, f.allocs, f.bytes, f.path)
 	}
 	fmt.Println()
 	return nil
@@ -140,13 +140,6 @@ func verdict(ratio, must, aim float64) string {
 		return "must"
 	}
 	return "**missed**"
-}
-
-func yes(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
 }
 
 // profileRows runs one engine on the rows for a while under the profiler.

@@ -31,7 +31,7 @@ type cell struct {
 	samples []time.Duration // per request, each of one block
 	allocs  float64
 	bytes   float64
-	proved  bool // of a sample request
+	path    string // of a sample request
 }
 
 // median returns the middle sample.
@@ -133,6 +133,22 @@ func compare(plain, fast *waf.Stage, w *workload, each time.Duration, blocks int
 		}
 	}
 	in, err := fast.Inspect(prepare(w.make(r)))
-	f.proved = in.Proved
+	f.path = way(in)
 	return p, f, err
+}
+
+// way tells how a request was judged.
+func way(in waf.Inspection) string {
+	if in.Proved {
+		return "proved"
+	}
+	j := in.Judged
+	s := j.Path.String() + ": " + j.Cause
+	if j.Rule != 0 {
+		s += fmt.Sprintf(" %d", j.Rule)
+	}
+	if j.What != "" {
+		s += " " + j.What
+	}
+	return s
 }

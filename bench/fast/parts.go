@@ -2,11 +2,13 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -102,9 +104,11 @@ func mixedTraffic(s stages, re *regexp.Regexp) error {
 
 // shares counts the clean requests that are proved.
 func shares(s stages, _ *regexp.Regexp) error {
+	var why []string
 	fmt.Println("| clean requests | proved | share | wanted |")
 	fmt.Println("|---|---|---|---|")
-	for level, wanted := range map[int]string{1: "98 %", 2: "95 %"} {
+	for i, wanted := range []string{"98 %", "95 %"} {
+		level := i + 1
 		plain, fast, err := s.get(level)
 		if err != nil {
 			return err
@@ -118,7 +122,7 @@ func shares(s stages, _ *regexp.Regexp) error {
 			if err != nil {
 				return err
 			}
-			proved := 0
+			proved, ways := 0, map[string]int{}
 			for _, q := range list {
 				r := prepare(q.HTTP())
 				in, err := fast.Inspect(r)
@@ -127,13 +131,19 @@ func shares(s stages, _ *regexp.Regexp) error {
 				}
 				if in.Proved {
 					proved++
+				} else {
+					ways[way(in)]++
 				}
 				r.Release()
 			}
 			fmt.Printf("| PL%d, %s: %d | %d | %.1f %% | %s |\n", level, part.name, len(list), proved, 100*float64(proved)/float64(max(1, len(list))), part.wanted)
+			common := slices.SortedFunc(maps.Keys(ways), func(a, b string) int { return ways[b] - ways[a] })
+			for _, w := range common[:min(6, len(common))] {
+				why = append(why, fmt.Sprintf("PL%d, %s: %d by %s", level, part.name, ways[w], w))
+			}
 		}
 	}
-	fmt.Println()
+	fmt.Printf("\nWhat was not proved, mostly: %s.\n\n", strings.Join(why, "; "))
 	return nil
 }
 
