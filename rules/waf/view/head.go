@@ -127,8 +127,14 @@ func (v *View) header(h *http.Request) Reason {
 		list = append(list, Pair{"Content-Length", v.number(int(h.ContentLength))})
 	}
 	v.list[headers] = list
+	if len(list) > maxHead || len(v.list[cookies]) > maxHead {
+		return Arguments
+	}
 	return Known
 }
+
+// maxHead bounds the header fields and the cookies of a request that is known.
+const maxHead = 4096
 
 // Header fields that the engine looks at.
 const (

@@ -5,8 +5,13 @@ import (
 	"strings"
 )
 
-// maxFiles bounds the files of one body whose names are compared with each other.
-const maxFiles = 128
+// Bounds of what is compared with each other: the files of a body, the bytes of
+// their names, the header fields of a part.
+const (
+	maxFiles    = 128
+	maxFilename = 255
+	maxFields   = 16
+)
 
 // multipart sets the fields and files of a multipart body (RFC 7578) that has one
 // reading: every line ends with CRLF, no header goes on in a second line, no
@@ -169,6 +174,9 @@ func (v *View) partHeader(p *part, s string) (rest string, ok bool) {
 			v.buf = append(v.buf, value...)
 			shown = v.since(mark)
 		}
+		if len(v.list[partHeaders]) == first+maxFields {
+			return "", false
+		}
 		for _, other := range v.list[partHeaders][first:] {
 			if strings.HasPrefix(other.Value, key) && other.Value[len(key)] == ':' {
 				return "", false
@@ -278,7 +286,7 @@ func (v *View) addFile(p *part, name string, size int) bool {
 	v.list[partFilenames] = append(v.list[partFilenames], Pair{p.name, name})
 	v.list[files] = append(v.list[files], Pair{"", name})
 	list := v.list[filesSizes]
-	if len(list) >= maxFiles {
+	if len(list) >= maxFiles || len(name) > maxFilename {
 		return false
 	}
 	fresh := Pair{name, v.number(size)}

@@ -199,3 +199,53 @@ func TestReasons(t *testing.T) {
 		t.Error("an unknown reason has a name of its own")
 	}
 }
+
+// TestHostileBodies holds that the dearest bodies cost no more than reading them a
+// few times: each is built of what a parser might compare with all the rest.
+func TestHostileBodies(t *testing.T) {
+	const size = 1 << 20
+	fill := func(s string) []byte { return []byte(strings.Repeat(s, size/len(s))) }
+	part := func(i int) string {
+		return crlf(fmt.Sprintf("--b\nContent-Disposition: form-data; name=\"f\"; filename=\"%s%d\"\n\n\n", strings.Repeat("x", 8000), i))
+	}
+	tests := []struct {
+		name, contentType string
+		body              []byte
+		kind              view.Kind
+	}{
+		{"header fields of a part", "multipart/form-data; boundary=b", append([]byte("--b\r\n"), fill("a:\r\n")...), view.Multipart},
+		{"long file names", "multipart/form-data; boundary=b", []byte(part(1) + part(2) + strings.Repeat(part(3), 120)), view.Multipart},
+		{"almost a boundary", "multipart/form-data; boundary=b", append([]byte("--b\r\n\r\n"), fill("\r\n--bb")...), view.Multipart},
+		{"parameters", "multipart/form-data; boundary=b", append([]byte("--b\r\nContent-Disposition: form-data"), fill("; a=b")...), view.Multipart},
+		{"attributes", "text/xml", append([]byte("<a"), fill(" a=''")...), view.XML},
+		{"elements", "text/xml", fill("<a>"), view.XML},
+		{"references", "text/xml", append([]byte("<a>"), fill("&lt;")...), view.XML},
+		{"comments", "text/xml", append([]byte("<a>"), fill("<!---->")...), view.XML},
+		{"brackets", "application/json", fill("["), view.JSON},
+		{"empty objects", "application/json", append([]byte("[{}"), fill(",{}")...), view.JSON},
+		{"long names", "application/json", []byte(`{"` + strings.Repeat("x", size/2) + `":[` + repeat(900, "#", ",") + "]}"), view.JSON},
+		{"escapes", "application/json", append([]byte(`["`), fill(`\u0041`)...), view.JSON},
+		{"ampersands", "application/x-www-form-urlencoded", fill("&"), view.Form},
+		{"escapes of a form", "application/x-www-form-urlencoded", fill("%41"), view.Form},
+		{"lines", "text/plain", append([]byte("a=1"), fill("\r\n")...), view.Text},
+	}
+	parsers := map[view.Kind]string{view.Multipart: "MULTIPART", view.XML: "XML", view.JSON: "JSON", view.Form: "URLENCODED", view.Text: "RAW"}
+	p := view.New(view.Options{})
+	for _, tt := range tests {
+		hr := request("POST", "/", "Content-Type: "+tt.contentType, []byte("x"))
+		r := filter.NewRequest(hr, time.Unix(1700000000, 0))
+		v := view.Get()
+		start := time.Now()
+		if p.Head(v, r, tt.kind) != view.Known {
+			t.Fatal("the head is not known")
+		}
+		why := p.Body(v, view.Body{Kind: tt.kind, Data: tt.body, Whole: tt.kind == view.XML}, parsers[tt.kind])
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("%s: %v after %v", tt.name, why, took)
+		} else {
+			t.Logf("%s: %v after %v", tt.name, why, took)
+		}
+		v.Release()
+		r.Release()
+	}
+}

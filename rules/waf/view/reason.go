@@ -10,7 +10,8 @@ const (
 	Unset Reason = iota
 	// Known means that the values are those of the engine.
 	Known
-	// Arguments is more arguments, parts or nodes than the limit.
+	// Arguments is more arguments, parts or nodes than the engine's limit, or more
+	// header fields, cookies, files or attributes than are worth the while.
 	Arguments
 	// Header is a header field whose name the engine could fold to another one.
 	Header

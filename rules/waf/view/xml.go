@@ -127,7 +127,15 @@ func (d *markup) node(value string) {
 	d.add(textName, value)
 }
 
+// maxAttributes is how many attributes there may be for each text node that there
+// may be. The engine does not count those whose values are blank.
+const maxAttributes = 4
+
 func (d *markup) add(name, value string) {
+	if len(d.view.list[nodes]) > (1+maxAttributes)*d.limit {
+		d.over = true
+		return
+	}
 	d.view.list[nodes] = append(d.view.list[nodes], Pair{name, value})
 }
 
