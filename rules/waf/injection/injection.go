@@ -45,9 +45,11 @@ func MayXSS(s string) bool {
 // and, if it does, its fingerprint. It allocates only the fingerprint.
 //
 // The library itself is asked about what the package does not follow: phrases
-// spelled with U+0131 or U+017F, texts of more than 2 GiB, and periodic texts
-// full of escaped quotes if they are longer than 1 MiB or hold many such
-// strings. For these last the library takes quadratic time.
+// spelled with U+0131 or U+017F, and texts of more than 2 GiB. One kind of text is
+// answered otherwise than by the library: periodic texts full of escaped quotes, if
+// they are longer than 1 MiB or hold many such strings, count as injection, with
+// the fingerprint that the library has for what is evil by itself. The library would
+// take quadratic time for them, and nothing but an attack looks like them.
 func SQLi(s string) (bool, string) {
 	if exact {
 		switch v, p := sqli(s); v {
@@ -55,6 +57,8 @@ func SQLi(s string) (bool, string) {
 			return false, ""
 		case found:
 			return true, string(p.cats[:p.n])
+		case endless:
+			return true, string(catEvil)
 		}
 	}
 	return libinjection.IsSQLi(s)

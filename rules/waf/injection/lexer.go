@@ -161,11 +161,13 @@ type lexer struct {
 	// tokens counts the tokens read.
 	tokens int
 	// work is what may still be spent on the library's quadratic search for the
-	// end of strings, in bytes looked at, before the text is prepared for a linear one. unsure is
-	// set when that cannot be done, and when a case is met that is not reproduced.
+	// end of strings, in bytes looked at, before the text is prepared for a linear one. endless is
+	// set when that cannot be done.
 	work         int
 	preparations int
-	unsure       bool
+	endless      bool
+	// unsure is set when a case is met that is not reproduced.
+	unsure bool
 }
 
 // next reads a token into t and reports whether there was one.

@@ -197,7 +197,7 @@ func (l *lexer) str(t *token, pos, skip int, quote byte) int {
 			if rest := len(text) - end; rest < unique {
 				if l.work < 0 {
 					if prepared = l.prepare(text); prepared == nil {
-						l.unsure = true
+						l.endless = true
 						return len(l.s)
 					}
 					continue

@@ -12,6 +12,7 @@ const (
 	clean verdict = iota
 	found
 	unsure
+	endless // the library takes quadratic time
 )
 
 // fingerprint is the sequence of categories of a text; n is its length.
@@ -61,7 +62,10 @@ func (f *folder) check(s string, quote byte, mysql bool) (v verdict, retry bool)
 	f.comment = token{}
 	n := f.fold()
 	v = f.judge(n)
-	if f.unsure {
+	switch {
+	case f.endless:
+		v = endless
+	case f.unsure:
 		v = unsure
 	}
 	return v, f.retry
