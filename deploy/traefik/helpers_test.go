@@ -85,6 +85,8 @@ type world struct {
 	engine *filter.Engine
 	socket string
 	daemon *http.Server
+
+	release func() // takes the socket file away
 }
 
 func newWorld(t testing.TB, conceals bool) *world {
@@ -114,10 +116,11 @@ func newWorld(t testing.TB, conceals bool) *world {
 
 func (w *world) start(t testing.TB) {
 	t.Helper()
-	l, err := net.Listen("unix", w.socket)
+	l, release, err := decide.ListenUnix(w.socket, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.release = release
 	w.daemon = decide.NewServer(decide.New(decide.Options{Engine: w.engine}), "unix", nil, nil)
 	go func(s *http.Server) {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -130,6 +133,7 @@ func (w *world) stop(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
+	w.release()
 	if err := w.daemon.Shutdown(ctx); err != nil {
 		t.Error(err)
 	}
