@@ -8,19 +8,20 @@ import (
 // has none of them in common leaves the text as it is.
 type Touch uint16
 
+// The kinds of bytes.
 const (
-	touchUpper     Touch = 1 << iota // A-Z
-	touchLower                       // a-z
-	touchHigh                        // 0x80-0xff
-	touchNull                        // 0x00
-	touchSpace                       // the space and the control characters that count as one
-	touchPercent                     // % +
-	touchAmpersand                   // &
-	touchBackslash                   // \
-	touchSlash                       // /
-	touchDot                         // . :
-	touchShell                       // " ' ^ , ; (
-	touchComment                     // # - < *
+	TouchUpper     Touch = 1 << iota // A-Z
+	TouchLower                       // a-z
+	TouchHigh                        // 0x80-0xff
+	TouchNull                        // 0x00
+	TouchSpace                       // the space and the control characters that count as one
+	TouchPercent                     // % +
+	TouchAmpersand                   // &
+	TouchBackslash                   // \
+	TouchSlash                       // /
+	TouchDot                         // . :
+	TouchShell                       // " ' ^ , ; (
+	TouchComment                     // # - < *
 )
 
 // touches is the kinds of each byte.
@@ -28,13 +29,13 @@ var touches = func() (t [256]Touch) {
 	for b := range 256 {
 		switch {
 		case b >= 'A' && b <= 'Z':
-			t[b] = touchUpper
+			t[b] = TouchUpper
 		case b >= 'a' && b <= 'z':
-			t[b] = touchLower
+			t[b] = TouchLower
 		case b >= 0x80:
-			t[b] = touchHigh
+			t[b] = TouchHigh
 		case b == 0:
-			t[b] = touchNull
+			t[b] = TouchNull
 		}
 	}
 	add := func(chars string, k Touch) {
@@ -42,14 +43,14 @@ var touches = func() (t [256]Touch) {
 			t[chars[i]] |= k
 		}
 	}
-	add(" \t\n\v\f\r", touchSpace)
-	add("%+", touchPercent)
-	add("&", touchAmpersand)
-	add(`\`, touchBackslash)
-	add("/", touchSlash)
-	add(".:", touchDot)
-	add(`"'^,;(`, touchShell)
-	add("#-<*", touchComment)
+	add(" \t\n\v\f\r", TouchSpace)
+	add("%+", TouchPercent)
+	add("&", TouchAmpersand)
+	add(`\`, TouchBackslash)
+	add("/", TouchSlash)
+	add(".:", TouchDot)
+	add(`"'^,;(`, TouchShell)
+	add("#-<*", TouchComment)
 	return t
 }()
 
@@ -75,33 +76,33 @@ func Trigger(name string) (t Touch, ok bool) {
 }
 
 var triggers = map[string]Touch{
-	"lowercase":    touchUpper | touchHigh,
-	"uppercase":    touchLower | touchHigh,
-	"urldecode":    touchPercent,
-	"urldecodeuni": touchPercent,
+	"lowercase":    TouchUpper | TouchHigh,
+	"uppercase":    TouchLower | TouchHigh,
+	"urldecode":    TouchPercent,
+	"urldecodeuni": TouchPercent,
 
-	"htmlentitydecode": touchAmpersand,
-	"jsdecode":         touchBackslash,
-	"cssdecode":        touchBackslash,
-	"escapeseqdecode":  touchBackslash,
+	"htmlentitydecode": TouchAmpersand,
+	"jsdecode":         TouchBackslash,
+	"cssdecode":        TouchBackslash,
+	"escapeseqdecode":  TouchBackslash,
 
-	"removenulls":        touchNull,
-	"replacenulls":       touchNull,
-	"removewhitespace":   touchSpace | touchHigh,
-	"compresswhitespace": touchSpace | touchHigh,
-	"trim":               touchSpace | touchHigh,
-	"trimleft":           touchSpace | touchHigh,
-	"trimright":          touchSpace | touchHigh,
+	"removenulls":        TouchNull,
+	"replacenulls":       TouchNull,
+	"removewhitespace":   TouchSpace | TouchHigh,
+	"compresswhitespace": TouchSpace | TouchHigh,
+	"trim":               TouchSpace | TouchHigh,
+	"trimleft":           TouchSpace | TouchHigh,
+	"trimright":          TouchSpace | TouchHigh,
 
-	"replacecomments":    touchComment,
-	"removecomments":     touchComment | touchSlash,
-	"removecommentschar": touchComment | touchSlash,
-	"normalisepath":      touchSlash | touchDot,
-	"normalizepath":      touchSlash | touchDot,
-	"normalisepathwin":   touchSlash | touchDot | touchBackslash | touchSpace,
-	"normalizepathwin":   touchSlash | touchDot | touchBackslash | touchSpace,
-	"cmdline":            touchUpper | touchSpace | touchShell | touchBackslash | touchSlash,
-	"utf8tounicode":      touchHigh,
+	"replacecomments":    TouchComment,
+	"removecomments":     TouchComment | TouchSlash,
+	"removecommentschar": TouchComment | TouchSlash,
+	"normalisepath":      TouchSlash | TouchDot,
+	"normalizepath":      TouchSlash | TouchDot,
+	"normalisepathwin":   TouchSlash | TouchDot | TouchBackslash | TouchSpace,
+	"normalizepathwin":   TouchSlash | TouchDot | TouchBackslash | TouchSpace,
+	"cmdline":            TouchUpper | TouchSpace | TouchShell | TouchBackslash | TouchSlash,
+	"utf8tounicode":      TouchHigh,
 }
 
 // always are the transformations that may change any text, the empty one too.

@@ -25,7 +25,7 @@ func (r *Request) act(a *action) {
 			r.fail(a.breaks)
 			return
 		}
-		r.hidden = append(r.hidden, hidden{a.rules, a.variable, a.except})
+		r.hidden = append(r.hidden, hidden{a.rules, a.rows, a.variable, a.except})
 	case actBodyVariable:
 		if r.rule.phase == 1 {
 			r.effects.ForceBodyVariable = a.on

@@ -147,6 +147,11 @@ func (c *compiler) link(r *seclang.Rule, n int, l *seclang.Link, engine *seclang
 		if !c.options.knows(name) {
 			out.bad = "the transformation " + name + " is not known"
 		}
+		trig, ok := triggerOf(name)
+		if !ok {
+			trig = 0
+		}
+		out.triggers = append(out.triggers, trig)
 	}
 	for _, a := range l.Actions {
 		if why := c.action(r, &out, &a); why != "" {

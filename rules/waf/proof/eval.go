@@ -6,7 +6,6 @@ import (
 
 	"github.com/corazawaf/coraza/v3/types/variables"
 
-	"github.com/moatwaf/moat/rules/waf/gate"
 	"github.com/moatwaf/moat/rules/waf/view"
 )
 
@@ -37,6 +36,7 @@ type Request struct {
 	// loading says that there is no request: the program itself is evaluated.
 	loading bool
 	unknown bool // what was asked for is not known at load
+	dry     bool // actions are not done
 	only    *single
 	failed  string
 	rand    capturer
@@ -47,7 +47,8 @@ type Request struct {
 
 // hidden is a target that a rule has taken from others.
 type hidden struct {
-	rules    []uint64
+	rules    []uint64 // by position
+	rows     []uint64 // those of them that count such values
 	variable variables.RuleVariable
 	except   except
 }
@@ -151,7 +152,7 @@ func (r *Request) test(l *link, arg string, v variables.RuleVariable, name, valu
 		r.match(l, found{v, name, text})
 	}
 	for i, f := range l.transforms {
-		if trig, ok := gate.Trigger(l.names[i]); ok && gate.TouchOf(text)&trig == 0 {
+		if trig := l.triggers[i]; trig != 0 && touchOf(text)&trig == 0 {
 			continue
 		}
 		out, changed, err := f(text)
@@ -211,6 +212,9 @@ func (r *Request) match(l *link, f found) {
 		r.mixed = 0
 	}
 	r.matches = append(r.matches, f)
+	if r.dry {
+		return
+	}
 	if l.badMatch != "" {
 		r.fail(l.badMatch)
 		return

@@ -105,12 +105,21 @@ func (l *loader) rule(ru *rule) {
 	n, matched, lasting := 0, true, false
 	for ; n < len(ru.links); n++ {
 		lk := &ru.links[n]
-		if !l.static(ru, n) {
+		if !l.testable(lk) {
 			break
 		}
-		r.failed, r.unknown = "", false
 		from := len(r.matches)
+		r.failed, r.unknown, r.dry = "", false, true
 		hit := r.evaluateLink(lk, false)
+		r.dry = false
+		if hit && !l.followable(ru, n) {
+			r.matches = r.matches[:from]
+			break
+		}
+		if hit {
+			r.matches = r.matches[:from]
+			r.evaluateLink(lk, false)
+		}
 		if r.failed != "" || r.unknown {
 			break
 		}
@@ -179,8 +188,7 @@ func (l *loader) rule(ru *rule) {
 				continue
 			}
 			l.until = max(l.until, i+1)
-			// What a rule may remove at run time does not count.
-			if left--; left <= 0 && !l.removable() {
+			if left--; left <= 0 {
 				break
 			}
 		}
@@ -230,11 +238,9 @@ func (l *loader) exclude(before []uint64) {
 	}
 }
 
-// static reports whether a link can be decided without a request. Its actions must
-// not be done twice, so what they read has to be known too.
-func (l *loader) static(ru *rule, n int) bool {
-	lk := &ru.links[n]
-	if lk.bad != "" || lk.badMatch != "" || !l.known(lk.arg) {
+// testable reports whether it can be told without a request whether a link matches.
+func (l *loader) testable(lk *link) bool {
+	if lk.bad != "" || !l.known(lk.arg) {
 		return false
 	}
 	for i := range lk.targets {
@@ -259,6 +265,15 @@ func (l *loader) static(ru *rule, n int) bool {
 		default:
 			return false
 		}
+	}
+	return true
+}
+
+// followable reports whether what a link does when it matches is known.
+func (l *loader) followable(ru *rule, n int) bool {
+	lk := &ru.links[n]
+	if lk.badMatch != "" {
+		return false
 	}
 	for i := range lk.actions {
 		a := &lk.actions[i]

@@ -5,6 +5,8 @@ import (
 
 	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
 	"github.com/corazawaf/coraza/v3/types/variables"
+
+	"github.com/moatwaf/moat/rules/waf/gate"
 )
 
 // rule is a rule of the program as the interpreter runs it.
@@ -65,6 +67,7 @@ type link struct {
 	negated    bool
 	names      []string // of the transformations
 	transforms []plugintypes.Transformation
+	triggers   []gate.Touch // all kinds for a transformation that may change any text
 	multi      bool
 	captures   bool
 	groups     int // captures of an expression
@@ -139,6 +142,7 @@ type action struct {
 
 	// ctl:
 	rules    []uint64 // by position
+	rows     []uint64 // those of them that count values of the variable
 	variable variables.RuleVariable
 	except   except
 	text     string

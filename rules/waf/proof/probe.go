@@ -32,6 +32,7 @@ type probe struct {
 	necessary func(string) bool
 	negated   bool
 	link      *link
+	arg       string // of a native operator
 	// alone says that the rule is run for each value by itself, as far as that
 	// tells whether it may match.
 	alone bool
@@ -53,16 +54,13 @@ const maxPlanes = 6
 // prober makes the probes of the rules that remain.
 type prober struct {
 	*loader
-	words  int // of a plane
-	planes int
-	probes []*probe
-	counts []*counted
-	rows   []*rule
-	filled [maxPlanes][]uint64 // rules that have a probe in a plane
-	// countRows are the rules with a counted condition.
-	countRows []uint64
-
-	reads   map[int][]*rule // slots that rules read
+	words   int // of a plane
+	planes  int
+	probes  []*probe
+	counts  []*counted
+	rows    []*rule
+	filled  [maxPlanes][]uint64 // rules that have a probe in a plane
+	reads   map[int][]*rule     // slots that rules read
 	regexes []regexRead
 }
 
@@ -76,7 +74,6 @@ type regexRead struct {
 func (p *prober) arrange() {
 	p.rows = slices.Concat(p.residual[1], p.residual[2])
 	p.words = (len(p.rows) + 63) / 64
-	p.countRows = make([]uint64, p.words)
 	for i := range p.filled {
 		p.filled[i] = make([]uint64, p.words)
 	}
@@ -85,6 +82,27 @@ func (p *prober) arrange() {
 		p.prune(ru)
 		p.rule(row, ru)
 	}
+	for _, x := range p.removals {
+		if a := x.action; a.kind == actRemoveTargets {
+			a.rows = p.counting(a)
+		}
+	}
+}
+
+// counting returns the rows of the rules that count what an action hides from them.
+func (p *prober) counting(a *action) []uint64 {
+	rows := make([]uint64, p.words)
+	for row, ru := range p.rows {
+		if !hasBit(a.rules, ru.pos) {
+			continue
+		}
+		for i := range ru.links {
+			if slices.ContainsFunc(ru.links[i].targets, func(t target) bool { return t.count && t.variable == a.variable }) {
+				setBit(rows, row)
+			}
+		}
+	}
+	return rows
 }
 
 // liveness finds what the rules that remain read of TX.
@@ -203,7 +221,6 @@ func (p *prober) rule(row int, ru *rule) {
 			if c := p.counted(l); c != nil {
 				c.id = id()
 				p.counts = append(p.counts, c)
-				setBit(p.countRows, row)
 				fill()
 			} else if x := p.probe(ru, l, p.source(ru, n)); x != nil {
 				x.id = id()
@@ -426,6 +443,7 @@ func (p *prober) probe(ru *rule, l *link, src *seclang.Link) *probe {
 		if !ok {
 			return nil
 		}
+		x.arg = arg
 		if pat, ok := nativePattern(l.name, arg); ok {
 			x.setPattern(pat)
 		}

@@ -109,8 +109,7 @@ type Proof struct {
 	words     int
 	planes    int
 	filled    [maxPlanes][]uint64 // rows without a probe in a plane have a bit here
-	countRows []uint64
-	assigning []uint64 // rows with assignments
+	assigning []uint64            // rows with assignments
 	endMark   [3]string
 	regexes   []regexRead
 
@@ -150,7 +149,7 @@ func New(program *seclang.Program, waf coraza.WAF, o Options) *Proof {
 
 	pr := &prober{loader: l}
 	pr.arrange()
-	p.rows, p.words, p.planes, p.countRows, p.regexes = pr.rows, pr.words, pr.planes, pr.countRows, pr.regexes
+	p.rows, p.words, p.planes, p.regexes = pr.rows, pr.words, pr.planes, pr.regexes
 	n := len(l.residual[1])
 	p.phaseRows[1], p.phaseRows[2] = [2]int{0, n}, [2]int{n, len(p.rows)}
 	for i := range p.filled {
@@ -299,8 +298,8 @@ func (r *Request) run(n int) Result {
 		for i := range p.planes {
 			word &= r.scan.hits[i*p.words+w] | p.filled[i][w]
 		}
-		if len(r.hidden) > 0 {
-			word |= p.countRows[w]
+		for i := range r.hidden {
+			word |= r.hidden[i].rows[w]
 		}
 		candidates := word
 		word |= p.assigning[w]
@@ -349,7 +348,9 @@ func (r *Request) run(n int) Result {
 					return Result{Clean: true, Effects: r.effects, Cost: r.cost}
 				}
 			case ru.skip > 0:
-				from = r.behind(ru)
+				if from = r.behind(ru); r.failed != "" {
+					return Result{Rule: ru.id, Why: r.failed, Cost: r.cost}
+				}
 			}
 			switch ru.allow {
 			case allowPhase:
@@ -378,8 +379,12 @@ func (r *Request) behind(ru *rule) int {
 	left := ru.skip
 	for i := ru.pos + 1; i < len(r.proof.rules); i++ {
 		next := &r.proof.rules[i]
-		if next.mark == "" && next.phase != ru.phase || hasBit(r.removed, i) {
+		if next.mark == "" && next.phase != ru.phase || hasBit(r.proof.removed, i) {
 			continue
+		}
+		if hasBit(r.removed, i) {
+			// It does not count, so the skip reaches further than was seen at load.
+			r.fail("it skips what another rule excludes")
 		}
 		if left--; left == 0 {
 			return i + 1

@@ -69,6 +69,7 @@ type scratch struct {
 	totals [256]int32 // values of each list variable that was walked
 	texts  []text
 	at     []int
+	arena  arena
 	seen   seen
 	states int
 	gaveUp bool     // a scan was not finished
@@ -336,6 +337,7 @@ func (a *scans) share(trees []*tree) {
 		} else {
 			t.scanner = a.scanner(t.scanned)
 		}
+		t.deepScanner = a.scanner(t.deepScanned)
 	}
 }
 

@@ -2,6 +2,8 @@ package proof
 
 import (
 	"slices"
+	"strings"
+	"sync/atomic"
 
 	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
 
@@ -21,10 +23,22 @@ type tree struct {
 	alone   []*probe
 	bits    dfa.Bits // of the probes that are scanned for
 	trigger gate.Touch
-	always  bool // a transformation may change any text
 	negated bool // a node has negated patterns
-	asks    bool
+	asks    []ask
 	scanner *scanner
+
+	// Behind a transformation that may change any text:
+	deep        []int // nodes
+	plans       [1 << planBits]atomic.Pointer[plan]
+	deepScanned []*probe
+	deepBits    dfa.Bits
+	deepScanner *scanner
+}
+
+// ask is a probe whose operator is asked with the texts of some nodes.
+type ask struct {
+	*probe
+	nodes []int
 }
 
 // node is one transformation behind its parent; the first is the value itself.
@@ -37,7 +51,9 @@ type node struct {
 	// multi says that the node belongs to multiMatch, where the engine takes a new
 	// text only if the transformation says that it has changed it.
 	multi   bool
-	asked   []*probe
+	deep    bool  // it is behind one that may change any text, or is one
+	same    []int // earlier nodes with the same transformation
+	quick   quick
 	negated dfa.Bits // patterns that must match this very text
 }
 
@@ -45,6 +61,7 @@ type node struct {
 type text struct {
 	value string
 	touch gate.Touch
+	deep  bool // a deep node sees it
 }
 
 var treeNumber int
@@ -67,12 +84,9 @@ func newTree(probes []*probe, s source, words int) *tree {
 			stages = []int{at}
 		}
 		switch {
-		case x.pattern == nil:
-			for _, i := range stages {
-				t.nodes[i].asked = append(t.nodes[i].asked, x)
-			}
-			t.asks = true
-		case x.negated:
+		case x.pattern == nil, x.negated && t.behind(at):
+			t.asks = append(t.asks, ask{x, stages})
+		case x.negated && !t.behind(at):
 			t.scanned = append(t.scanned, x)
 			for _, i := range stages {
 				if t.nodes[i].negated == nil {
@@ -81,12 +95,29 @@ func newTree(probes []*probe, s source, words int) *tree {
 				t.nodes[i].negated.Add(x.id)
 			}
 			t.negated = true
+		case t.behind(at):
+			t.deepScanned = append(t.deepScanned, x)
+			if x.multi {
+				t.scanned = append(t.scanned, x)
+				t.bits.Add(x.id)
+			}
 		default:
 			t.scanned = append(t.scanned, x)
 			t.bits.Add(x.id)
 		}
 	}
 	return t
+}
+
+// behind reports whether a node is behind a transformation that may change any text,
+// or is one.
+func (t *tree) behind(at int) bool {
+	for ; at > 0; at = t.nodes[at].parent {
+		if t.nodes[at].always {
+			return true
+		}
+	}
+	return false
 }
 
 // child returns the node of a transformation behind another.
@@ -96,8 +127,8 @@ func (t *tree) child(parent int, name string, apply plugintypes.Transformation, 
 			return i
 		}
 	}
-	n := node{parent: parent, name: name, apply: apply, multi: multi}
-	if trig, ok := gate.Trigger(name); ok {
+	n := node{parent: parent, name: name, apply: apply, multi: multi, quick: quicks[strings.ToLower(name)]}
+	if trig, ok := triggerOf(name); ok {
 		n.trigger = trig
 	} else {
 		n.always = true
@@ -106,11 +137,27 @@ func (t *tree) child(parent int, name string, apply plugintypes.Transformation, 
 	return len(t.nodes) - 1
 }
 
-// finish notes what all nodes have in common.
-func (t *tree) finish(int) {
+// finish notes what the nodes have in common.
+func (t *tree) finish(words int) {
+	t.deepBits = make(dfa.Bits, words)
+	for _, x := range t.deepScanned {
+		t.deepBits.Add(x.id)
+	}
 	for i := range t.nodes {
-		t.trigger |= t.nodes[i].trigger
-		t.always = t.always || t.nodes[i].always
+		n := &t.nodes[i]
+		if i > 0 {
+			n.deep = n.always || t.nodes[n.parent].deep
+			for j := 1; j < i; j++ {
+				if t.nodes[j].name == n.name && (t.nodes[j].multi == n.multi || n.quick != nil) {
+					n.same = append(n.same, j)
+				}
+			}
+		}
+		if n.deep {
+			t.deep = append(t.deep, i)
+		} else {
+			t.trigger |= n.trigger
+		}
 	}
 }
 
@@ -122,54 +169,114 @@ func (t *tree) scan(r *Request, name, value string) {
 			s.hits.Add(x.id)
 		}
 	}
-	touch := gate.TouchOf(value)
-	if !t.always && touch&t.trigger == 0 {
+	touch := touchOf(value)
+	plain := touch&t.trigger == 0
+	if plain && len(t.deep) == 0 {
 		// No transformation changes it: one text for all nodes.
-		t.look(r, value, nil, 0)
+		t.look(r, value, nil, 0, false)
 		return
 	}
-	texts := append(s.texts[:0], text{value, touch})
-	at := append(s.at[:0], 0) // the text of each node
-	for i := 1; i < len(t.nodes); i++ {
-		n := &t.nodes[i]
-		from := at[n.parent]
-		if n.always || texts[from].touch&n.trigger != 0 {
-			// An error of a transformation leaves the text as it is.
-			r.cost.Bytes += len(texts[from].value)
-			if v, changed, err := n.apply(texts[from].value); err == nil && v != texts[from].value && (changed || !n.multi) {
-				from = slices.IndexFunc(texts, func(x text) bool { return x.value == v })
-				if from < 0 {
-					from = len(texts)
-					texts = append(texts, text{v, gate.TouchOf(v)})
-				}
-			}
-		}
-		at = append(at, from)
+	s.arena.reset()
+	s.texts = append(s.texts[:0], text{value: value, touch: touch})
+	s.at = slices.Grow(s.at[:0], len(t.nodes))[:len(t.nodes)] // the text of each node
+	clear(s.at)
+	for _, i := range t.plan(touch) {
+		t.transform(r, i)
 	}
-	s.texts, s.at = texts, at
-	for i := range texts {
-		t.look(r, texts[i].value, at, i)
+	for i := range s.texts {
+		t.look(r, s.texts[i].value, s.at, i, s.texts[i].deep)
 	}
 }
 
+// plan returns the nodes that may see another text than the value itself, if the
+// value has such bytes.
+func (t *tree) plan(touch gate.Touch) []int {
+	touch &= t.trigger
+	place := &t.plans[(uint32(touch)*0x9E3779B1)>>(32-planBits)]
+	if p := place.Load(); p != nil && p.touch == touch {
+		return p.nodes
+	}
+	p := &plan{touch: touch}
+	in := make([]bool, len(t.nodes))
+	for i := 1; i < len(t.nodes); i++ {
+		n := &t.nodes[i]
+		if in[i] = n.always || n.trigger&touch != 0 || in[n.parent]; in[i] {
+			p.nodes = append(p.nodes, i)
+		}
+	}
+	place.Store(p)
+	return p.nodes
+}
+
+// plan is the nodes for the kinds of bytes of a value.
+type plan struct {
+	touch gate.Touch
+	nodes []int
+}
+
+// planBits is how many plans a tree keeps, as a power of two.
+const planBits = 6
+
+// transform finds the text of a node.
+func (t *tree) transform(r *Request, i int) {
+	s := &r.scan
+	n := &t.nodes[i]
+	from := s.at[n.parent]
+	done := false
+	for _, j := range n.same {
+		if s.at[t.nodes[j].parent] == from && (!n.deep || t.nodes[j].deep || s.texts[s.at[j]].deep) {
+			from, done = s.at[j], true
+			break
+		}
+	}
+	if !done && (n.always || s.texts[from].touch&n.trigger != 0) {
+		from = t.apply(r, n, from)
+	}
+	s.at[i] = from
+	if n.deep {
+		s.texts[from].deep = true
+	}
+}
+
+// apply transforms a text and returns which one comes of it.
+func (t *tree) apply(r *Request, n *node, from int) int {
+	s := &r.scan
+	in := &s.texts[from]
+	r.cost.Bytes += len(in.value)
+	out, ok := "", false
+	if n.quick != nil {
+		out, ok = n.quick(&s.arena, in.value, in.touch)
+	}
+	if !ok {
+		// An error of a transformation leaves the text as it is.
+		v, changed, err := n.apply(in.value)
+		if err != nil || !changed && n.multi {
+			return from
+		}
+		out = v
+	}
+	for i := range s.texts {
+		if s.texts[i].value == out {
+			return i
+		}
+	}
+	s.texts = append(s.texts, text{value: out, touch: touchOf(out)})
+	return len(s.texts) - 1
+}
+
 // look scans a text and asks the probes of the nodes that see it: those whose place
-// in at is number; nil for all.
-func (t *tree) look(r *Request, value string, at []int, number int) {
+// in at is number; nil for all. deep says that one of them is behind a
+// transformation that may make anything of a text; the patterns behind such ones
+// have an automaton of their own.
+func (t *tree) look(r *Request, value string, at []int, number int, deep bool) {
 	s := &r.scan
 	r.cost.Texts++
-	if c := t.scanner; c != nil {
-		ok := false
-		r.cost.Bytes += len(value)
-		s.found.Clear()
-		if c.set != nil {
-			ok = c.set.ScanWithin(value, s.found, &s.states)
-		} else {
-			s.found.Or(t.bits)
-		}
-		s.gaveUp = s.gaveUp || !ok
-		for i, w := range s.found {
-			s.hits[i] |= w & t.bits[i]
-		}
+	shallow := !deep || number == 0 || t.shallow(at, number)
+	if c := t.deepScanner; deep && c != nil {
+		t.read(r, c, value, t.deepBits)
+	}
+	if c := t.scanner; shallow && c != nil {
+		ok := t.read(r, c, value, t.bits)
 		if t.negated {
 			for i := range t.nodes {
 				n := &t.nodes[i]
@@ -185,38 +292,61 @@ func (t *tree) look(r *Request, value string, at []int, number int) {
 			}
 		}
 	}
-	if !t.asks {
-		return
-	}
-	for i := range t.nodes {
-		if n := &t.nodes[i]; len(n.asked) > 0 && (at == nil || at[i] == number) {
-			n.ask(r, value)
+	for i := range t.asks {
+		x := &t.asks[i]
+		if s.hits.Has(x.id) {
+			continue
+		}
+		sees := at == nil
+		for _, n := range x.nodes {
+			sees = sees || at[n] == number
+		}
+		if sees && x.passes(r, value) {
+			s.hits.Add(x.id)
 		}
 	}
 }
 
-// ask puts the probes of a node whose operator matches into the hits.
-func (n *node) ask(r *Request, value string) {
-	for _, x := range n.asked {
-		if r.scan.hits.Has(x.id) {
-			continue
-		}
-		r.cost.Bytes += len(value)
-		l := x.link
-		hit := false
-		switch {
-		case l.native != nil:
-			arg, _ := l.arg.constant()
-			hit = l.native(arg, value)
-		case x.necessary != nil:
-			hit = x.necessary(value)
-		default:
-			hit = l.operator.Evaluate(nobody{}, value)
-		}
-		if hit != x.negated {
-			r.scan.hits.Add(x.id)
+// shallow reports whether a node that is not deep sees a text.
+func (t *tree) shallow(at []int, number int) bool {
+	for i, n := range at {
+		if n == number && !t.nodes[i].deep {
+			return true
 		}
 	}
+	return false
+}
+
+// read scans a text. Those of bits that may match become hits; what is found of all
+// patterns is left in found. It returns false if the text was not read to its end.
+func (t *tree) read(r *Request, c *scanner, value string, bits dfa.Bits) bool {
+	s := &r.scan
+	r.cost.Bytes += len(value)
+	s.found.Clear()
+	ok := false
+	if c.set != nil {
+		ok = c.set.ScanWithin(value, s.found, &s.states)
+	} else {
+		s.found.Or(bits)
+	}
+	s.gaveUp = s.gaveUp || !ok
+	for i, w := range s.found {
+		s.hits[i] |= w & bits[i]
+	}
+	return ok
+}
+
+// passes asks the operator of a probe.
+func (x *probe) passes(r *Request, value string) bool {
+	r.cost.Bytes += len(value)
+	l := x.link
+	switch {
+	case l.native != nil:
+		return l.native(x.arg, value) != x.negated
+	case x.necessary != nil:
+		return x.necessary(value)
+	}
+	return l.operator.Evaluate(nobody{}, value) != x.negated
 }
 
 // matchesAlone runs the beginning of a chain with one value, and reports whether

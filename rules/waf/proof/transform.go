@@ -1,0 +1,388 @@
+package proof
+
+import (
+	"strings"
+	"unsafe"
+
+	"github.com/moatwaf/moat/rules/waf/gate"
+)
+
+// The engine's transformations allocate a text for each value. The common ones are
+// done here in a buffer that is used again; TestTransforms holds them against the
+// engine's.
+
+// arena is the buffer for the texts that come of one value.
+type arena struct{ buf []byte }
+
+// keepArena bounds what is kept from one value to the next.
+const keepArena = 256 << 10
+
+func (a *arena) reset() {
+	if cap(a.buf) > keepArena {
+		a.buf = nil
+	}
+	a.buf = a.buf[:0]
+}
+
+// grow makes room for n bytes and returns where they begin. Texts that are there
+// already stay where they are.
+func (a *arena) grow(n int) []byte {
+	if cap(a.buf)-len(a.buf) < n {
+		a.buf = make([]byte, 0, max(4096, 2*cap(a.buf), 2*n))
+	}
+	at := len(a.buf)
+	return a.buf[at : at : at+n]
+}
+
+// text keeps b, which begins where grow said, and returns it.
+func (a *arena) text(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	a.buf = a.buf[:len(a.buf)+len(b)]
+	return unsafe.String(&b[0], len(b))
+}
+
+// quick does a transformation in the arena. ok is false where only the engine's own
+// is exact.
+type quick func(a *arena, s string, t gate.Touch) (out string, ok bool)
+
+// Kinds of texts beside those of bytes.
+const (
+	// touchPath is a path that cleaning may change.
+	touchPath gate.Touch = 1 << (14 + iota)
+	// touchPathWin is a path that the rules of Windows may change.
+	touchPathWin
+)
+
+// touchOf returns the kinds of a text.
+func touchOf(s string) gate.Touch {
+	t := gate.TouchOf(s)
+	switch {
+	case t&(gate.TouchSlash|gate.TouchBackslash) != 0:
+		return t | touchPath | touchPathWin
+	case t&gate.TouchDot != 0:
+		// Without a slash only the path of one dot is changed, and in Windows what
+		// follows a colon, and dots and spaces at the end.
+		if s == "." {
+			return t | touchPath | touchPathWin
+		}
+		if s[len(s)-1] == '.' || s[len(s)-1] == ' ' || strings.IndexByte(s, ':') >= 0 {
+			return t | touchPathWin
+		}
+	case t&gate.TouchSpace != 0 && s[len(s)-1] == ' ':
+		return t | touchPathWin
+	}
+	return t
+}
+
+// triggerOf returns the kinds of texts that a transformation may change, and
+// whether they are known.
+func triggerOf(name string) (gate.Touch, bool) {
+	switch strings.ToLower(name) {
+	case "normalizepath", "normalisepath":
+		return touchPath, true
+	case "normalizepathwin", "normalisepathwin":
+		return touchPathWin, true
+	}
+	return gate.Trigger(name)
+}
+
+// quicks are the transformations that are done here, by their name in lower case.
+var quicks = map[string]quick{
+	"lowercase":          quickLower,
+	"removewhitespace":   quickRemoveSpace,
+	"compresswhitespace": quickCompressSpace,
+	"urldecodeuni":       quickURLDecodeUni,
+	"base64decode":       quickBase64,
+	"cmdline":            quickCmdLine,
+	"normalizepath":      quickPath,
+	"normalisepath":      quickPath,
+	"normalizepathwin":   quickPathWin,
+	"normalisepathwin":   quickPathWin,
+	"replacecomments":    quickReplaceComments,
+	"removecommentschar": quickRemoveCommentsChar,
+	"removenulls":        quickRemoveNulls,
+}
+
+func quickLower(a *arena, s string, t gate.Touch) (string, bool) {
+	if t&gate.TouchHigh != 0 {
+		return "", false
+	}
+	b := a.grow(len(s))[:len(s)]
+	for i := range len(s) {
+		c := s[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		b[i] = c
+	}
+	return a.text(b), true
+}
+
+// spaces are the bytes of ASCII that count as white space.
+var spaces = [256]bool{'\t': true, '\n': true, '\v': true, '\f': true, '\r': true, ' ': true}
+
+func quickRemoveSpace(a *arena, s string, t gate.Touch) (string, bool) {
+	if t&gate.TouchHigh != 0 {
+		return "", false
+	}
+	b := a.grow(len(s))
+	for i := range len(s) {
+		if !spaces[s[i]] {
+			b = append(b, s[i])
+		}
+	}
+	return a.text(b), true
+}
+
+func quickCompressSpace(a *arena, s string, t gate.Touch) (string, bool) {
+	if t&gate.TouchHigh != 0 {
+		return "", false
+	}
+	same, before := true, false
+	for i := range len(s) {
+		space := spaces[s[i]]
+		if space && (before || s[i] != ' ') {
+			same = false
+			break
+		}
+		before = space
+	}
+	if same {
+		return s, true
+	}
+	b := a.grow(len(s))
+	before = false
+	for i := range len(s) {
+		space := spaces[s[i]]
+		switch {
+		case !space:
+			b = append(b, s[i])
+		case !before:
+			b = append(b, ' ')
+		}
+		before = space
+	}
+	return a.text(b), true
+}
+
+var hexValue = func() (t [256]uint8) {
+	for i := range t {
+		t[i] = 0xFF
+	}
+	for c := range 10 {
+		t['0'+c] = uint8(c)
+	}
+	for c := range 6 {
+		t['a'+c], t['A'+c] = uint8(10+c), uint8(10+c)
+	}
+	return t
+}()
+
+func quickURLDecodeUni(a *arena, s string, _ gate.Touch) (string, bool) {
+	b := a.grow(len(s))
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '+':
+			c = ' '
+		case c == '%' && i+1 < len(s) && s[i+1]|0x20 == 'u':
+			return "", false // the engine has a table for these
+		case c == '%' && i+2 < len(s):
+			if h, l := hexValue[s[i+1]], hexValue[s[i+2]]; h != 0xFF && l != 0xFF {
+				c = h<<4 | l
+				i += 2
+			}
+		}
+		b = append(b, c)
+	}
+	return a.text(b), true
+}
+
+var base64Value = func() (t [256]uint8) {
+	for i := range t {
+		t[i] = 0xFF
+	}
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	for i := range len(alphabet) {
+		t[alphabet[i]] = uint8(i)
+	}
+	return t
+}()
+
+func quickBase64(a *arena, s string, _ gate.Touch) (string, bool) {
+	b := a.grow(len(s))
+	x, n := 0, 0
+	for i := range len(s) {
+		v := base64Value[s[i]]
+		if v == 0xFF {
+			if s[i] == '\r' || s[i] == '\n' {
+				continue
+			}
+			break
+		}
+		x = x<<6 | int(v)
+		if n++; n == 4 {
+			b = append(b, byte(x>>16), byte(x>>8), byte(x))
+			x, n = 0, 0
+		}
+	}
+	switch n {
+	case 2:
+		b = append(b, byte(x>>4))
+	case 3:
+		b = append(b, byte(x>>10), byte(x>>2))
+	}
+	return a.text(b), true
+}
+
+func quickCmdLine(a *arena, s string, t gate.Touch) (string, bool) {
+	if t&(gate.TouchUpper|gate.TouchSpace|gate.TouchShell|gate.TouchBackslash) == 0 {
+		return s, true
+	}
+	b := a.grow(len(s))
+	space := false
+	for i := range len(s) {
+		c := s[i]
+		switch c {
+		case '"', '\'', '\\', '^':
+		case ' ', ',', ';', '\t', '\r', '\n':
+			if !space {
+				b = append(b, ' ')
+				space = true
+			}
+		case '/', '(':
+			if space {
+				b = b[:len(b)-1]
+			}
+			space = false
+			b = append(b, c)
+		default:
+			if 'A' <= c && c <= 'Z' {
+				c += 'a' - 'A'
+			}
+			b = append(b, c)
+			space = false
+		}
+	}
+	return a.text(b), true
+}
+
+// plainPath reports whether a path has no empty element and none of dots alone, so
+// that cleaning it changes nothing.
+func plainPath(s string) bool {
+	if s == "/" {
+		return false
+	}
+	start := 0
+	for i := 0; i <= len(s); i++ {
+		if i < len(s) && s[i] != '/' {
+			continue
+		}
+		switch s[start:i] {
+		case "":
+			if start > 0 && i < len(s) {
+				return false
+			}
+		case ".", "..":
+			return false
+		}
+		start = i + 1
+	}
+	return true
+}
+
+func quickPath(_ *arena, s string, _ gate.Touch) (string, bool) { return s, plainPath(s) }
+
+func quickPathWin(a *arena, s string, t gate.Touch) (string, bool) {
+	if s == "" || t&gate.TouchBackslash != 0 || !plainPath(s) || s[len(s)-1] == '/' {
+		return s, s == ""
+	}
+	// What follows a colon in the last element goes.
+	from := strings.LastIndexByte(s, '/') + 1
+	if len(s) >= 2 && s[1] == ':' && (s[0]|0x20) >= 'a' && (s[0]|0x20) <= 'z' {
+		from = max(from, 2)
+	}
+	if i := strings.IndexByte(s[from:], ':'); i >= 0 {
+		s = s[:from+i]
+	}
+	// So do dots and spaces at the end of each element.
+	for i := 0; i <= len(s); i++ {
+		if i > 0 && (i == len(s) || s[i] == '/') && (s[i-1] == '.' || s[i-1] == ' ') {
+			return quickTrimElements(a, s), true
+		}
+	}
+	return s, true
+}
+
+// quickTrimElements removes dots and spaces at the end of each element, but for
+// those of dots alone, and elements of which nothing is left.
+func quickTrimElements(a *arena, s string) string {
+	b := a.grow(len(s) + 1)
+	wrote, trimmed := false, false
+	start := 0
+	for i := 0; i <= len(s); i++ {
+		if i < len(s) && s[i] != '/' {
+			continue
+		}
+		element := s[start:i]
+		start = i + 1
+		if strings.Trim(element, ".") != "" {
+			kept := strings.TrimRight(element, ". ")
+			trimmed = trimmed || kept != element
+			if kept == "" {
+				continue
+			}
+			element = kept
+		}
+		if wrote {
+			b = append(b, '/')
+		}
+		b = append(b, element...)
+		wrote = true
+	}
+	if !trimmed {
+		return s
+	}
+	return a.text(b)
+}
+
+func quickReplaceComments(_ *arena, s string, _ gate.Touch) (string, bool) {
+	return s, !strings.Contains(s, "/*")
+}
+
+func quickRemoveCommentsChar(a *arena, s string, _ gate.Touch) (string, bool) {
+	b := a.grow(len(s))
+	for i := 0; i < len(s); {
+		switch rest := s[i:]; {
+		case s[i] == '#':
+			i++
+		case s[i] != '/' && s[i] != '*' && s[i] != '<' && s[i] != '-':
+			b = append(b, s[i])
+			i++
+		case strings.HasPrefix(rest, "/*"), strings.HasPrefix(rest, "*/"):
+			i += 2
+		case strings.HasPrefix(rest, "<!--"):
+			i += 4
+		case strings.HasPrefix(rest, "-->"):
+			i += 3
+		case strings.HasPrefix(rest, "--"):
+			i += 2
+		default:
+			b = append(b, s[i])
+			i++
+		}
+	}
+	return a.text(b), true
+}
+
+func quickRemoveNulls(a *arena, s string, _ gate.Touch) (string, bool) {
+	b := a.grow(len(s))
+	for i := range len(s) {
+		if s[i] != 0 {
+			b = append(b, s[i])
+		}
+	}
+	return a.text(b), true
+}
