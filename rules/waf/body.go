@@ -22,18 +22,21 @@ type payload struct {
 	whole bool
 }
 
-// settle does the part of the preparation that only the engine needs.
-func (p *payload) settle(arguments int) {
-	switch {
-	case p.whole:
-		p.whole = false
-		if p.dear = tooMuchXML(p.data, arguments); !p.dear {
-			p.data = flattenXML(p.data, arguments)
+// settle does the part of the preparation that only the engine needs. If bounded,
+// it finds out whether the body is too dear for the engine's parser.
+func (p *payload) settle(arguments int, bounded bool) {
+	if bounded {
+		switch p.kind {
+		case kindMultipart:
+			p.dear = tooManyFiles(p.data)
+		case kindJSON, kindNDJSON:
+			p.dear = nesting(p.data) > maxNesting
+		case kindXML:
+			p.dear = tooMuchXML(p.data, arguments)
 		}
-	case p.kind == kindMultipart:
-		p.dear = tooManyFiles(p.data)
-	case p.kind == kindJSON || p.kind == kindNDJSON:
-		p.dear = nesting(p.data) > maxNesting
+	}
+	if p.whole && !p.dear {
+		p.whole, p.data = false, flattenXML(p.data, arguments)
 	}
 }
 

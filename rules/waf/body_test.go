@@ -330,7 +330,7 @@ func FuzzPrepare(f *testing.F) {
 		}
 		h := http.Header{"Content-Type": {contentType}}
 		p, _ := s.prepare(h, payload{kind: kindOf(mediaType(h)), data: body})
-		p.settle(s.config.arguments)
+		p.settle(s.config.arguments, true)
 		if limit := 12*s.config.BodyLimit + 64<<10; int64(len(p.data)) >= limit {
 			t.Errorf("%d bytes became %d", len(body), len(p.data))
 		}

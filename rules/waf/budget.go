@@ -34,6 +34,10 @@ const (
 	budgetPlain = 1_000_000_000
 )
 
+// maxProofCost is what the proof may cost before a request is held to be too dear,
+// in the proof's own unit of about a nanosecond.
+const maxProofCost = 24 << 20
+
 // Requests of at most so many bytes are not looked at: all rules together cost less
 // than the budget.
 const (

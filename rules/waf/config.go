@@ -102,9 +102,15 @@ type Config struct {
 	// Oversize is what becomes of larger bodies.
 	Oversize Oversize
 
-	// Fast takes from each request the rules that provably cannot match before the
-	// engine evaluates the others; see package gate. It changes no decision.
+	// Fast lets requests pass that provably match no rule without asking the engine
+	// (see package proof), and takes from the others the rules that provably cannot
+	// match before the engine evaluates the rest (see package gate). It changes no
+	// decision.
 	Fast bool
+
+	// Observe, if not nil, is told how each request was judged. It is called by
+	// many goroutines at once.
+	Observe func(Judged)
 
 	// Unbounded lets the engine evaluate a request whatever it costs, for measuring
 	// the plain engine and for holding others against it. No policy says so.

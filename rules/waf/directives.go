@@ -43,13 +43,13 @@ const restrictedHeaders = "/proxy/ /lock-token/ /content-range/ /if/ /x-http-met
 // itself never decides about size: bodies are cut or refused before, so its limit
 // lies above what a body of the policy's limit can become when it is prepared.
 func baseDirectives(c *Config) string {
-	limit := 12*c.BodyLimit + 64<<10
+	limit := engineLimit(c)
 	return fmt.Sprintf(`SecRuleEngine On
 SecRequestBodyAccess On
 SecRequestBodyLimit %d
 SecRequestBodyInMemoryLimit %d
 SecRequestBodyLimitAction Reject
-SecRequestBodyJsonDepthLimit 1024
+SecRequestBodyJsonDepthLimit %d
 SecArgumentsLimit %d
 SecResponseBodyAccess Off
 SecAuditEngine Off
@@ -63,9 +63,15 @@ SecRule REQBODY_ERROR "!@eq 0" "id:%d,phase:2,t:none,log,deny,status:400,msg:'Th
 SecRule MULTIPART_STRICT_ERROR "!@eq 0" "id:%d,phase:2,t:none,log,deny,status:400,msg:'The multipart body can be read in two ways'"
 SecRule ARGUMENTS_LIMIT_REACHED "@eq 1" "id:%d,phase:1,t:none,log,deny,status:400,msg:'Too many arguments in the URI'"
 SecRule ARGUMENTS_LIMIT_REACHED "@eq 1" "id:%d,phase:2,t:none,log,deny,status:400,msg:'Too many arguments in the body'"
-`, limit, limit, c.arguments, ownRulePrepare, prepareAction, c.arguments,
+`, limit, limit, jsonDepth, c.arguments, ownRulePrepare, prepareAction, c.arguments,
 		ruleURI, ruleBodyError, ruleStrict, ruleArgsHeaders, ruleArgsBody)
 }
+
+// jsonDepth is how deep the engine follows a JSON document.
+const jsonDepth = 1024
+
+// engineLimit returns the engine's own limit of a body, in bytes.
+func engineLimit(c *Config) int64 { return 12*c.BodyLimit + 64<<10 }
 
 // defaultActions are those of the CRS set-up: rules score, the sum decides.
 const defaultActions = `SecDefaultAction "phase:1,log,noauditlog,pass"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -45,6 +46,7 @@ type outcome struct {
 	// evaluated, and nothing else of the outcome says anything.
 	dear types.RulePhase
 
+	ended  bool      // by the budget, and so judged by less of the request, or by none
 	proved bool      // shown to be clean without the engine
 	why    *handover // why it was not; nil without the fast engine
 }
@@ -122,7 +124,7 @@ func (e plain) evaluate(r *filter.Request, body bodyFunc) (out outcome, err erro
 		if refusal != nil {
 			return outcome{refusal: refusal}, nil
 		}
-		if p.settle(e.arguments); p.dear {
+		if p.settle(e.arguments, e.small < math.MaxInt); p.dear {
 			return outcome{dear: types.PhaseRequestBody}, nil
 		}
 		size += len(p.data)

@@ -3,12 +3,16 @@ package waf
 import (
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
+	"strconv"
 
 	coreruleset "github.com/corazawaf/coraza-coreruleset/v4"
 
 	"github.com/moatwaf/moat/rules/waf/gate"
+	"github.com/moatwaf/moat/rules/waf/proof"
 	"github.com/moatwaf/moat/rules/waf/seclang"
+	"github.com/moatwaf/moat/rules/waf/view"
 )
 
 // loadBudgeted builds the engine of a plan with a budget and, for the fast engine,
@@ -56,7 +60,34 @@ func loadBudgeted(key digest, plan []segment, src *source, fast bool) (*loaded, 
 	})
 	l.off = l.gate.Off()
 	slot.Set(l.gate)
+	l.proof = proof.New(program, l.waf, proof.Options{
+		Actions:    []string{prepareAction, budgetAction, gate.ActionName},
+		Transforms: []string{freshPrefix},
+		Unreported: []int{ruleScore, ruleEarlyScore},
+		ReadFile:   root.ReadFile,
+		MaxCost:    maxProofCost,
+	})
+	l.depth = jsonDepth
+	if n, err := strconv.Atoi(program.Settings["secrequestbodyjsondepthlimit"]); err == nil && n > 0 {
+		l.depth = n
+	}
 	return l, nil
+}
+
+// evaluator returns the way in which a stage evaluates the rules.
+func (l *loaded) evaluator(c *Config) evaluator {
+	engine := plain{waf: l.waf, small: l.budget.small, arguments: c.arguments}
+	if c.Unbounded {
+		engine.small = math.MaxInt
+	}
+	if l.proof == nil || l.proof.Off() != "" {
+		return engine
+	}
+	return &proving{plain: engine, proof: l.proof, views: view.New(view.Options{
+		Arguments: c.arguments,
+		JSONDepth: l.depth,
+		BodyLimit: engineLimit(c),
+	})}
 }
 
 // files returns the segments of a plan under the names that the engine has for
@@ -86,6 +117,27 @@ func (f *engineFS) files(plan []segment) ([]seclang.File, error) {
 		}
 	}
 	return files, nil
+}
+
+// ProofOff returns why every request is evaluated by the engine; empty if
+// Config.Fast is not set, or if clean requests are not.
+func (s *Stage) ProofOff() string {
+	switch {
+	case !s.config.Fast:
+		return ""
+	case s.loaded.proof == nil:
+		return s.loaded.off
+	}
+	return s.loaded.proof.Off()
+}
+
+// Unproved returns the rules because of which a request that reaches them is
+// evaluated by the engine, with the reason; nil without Config.Fast.
+func (s *Stage) Unproved() map[int]string {
+	if s.loaded.proof == nil {
+		return nil
+	}
+	return s.loaded.proof.Reasons()
 }
 
 // GateOff returns why rules that cannot match are evaluated all the same; empty if

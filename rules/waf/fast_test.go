@@ -2,8 +2,10 @@ package waf
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/moatwaf/moat/filter"
@@ -50,6 +52,154 @@ func TestFastCRS(t *testing.T) {
 		}
 		if want != got {
 			t.Errorf("%s: %s with the gate, %s without", cases[i].ID, got, want)
+		}
+	}
+}
+
+// TestFastDecisions holds the decisions of the two engines against each other, with
+// all that led to them, on the corpus: what is proved must be a request that plain
+// Coraza lets pass without a finding.
+func TestFastDecisions(t *testing.T) {
+	step := 8 * raceSlows
+	if testing.Short() {
+		step = 40 * raceSlows
+	}
+	for name, c := range map[string]Config{"ready": {}, "regression": crsConfig(t)} {
+		t.Run(name, func(t *testing.T) {
+			c.Unbounded = true
+			plain, quick := mustNew(t, c), mustNew(t, fast(c))
+			if off := quick.ProofOff(); off != "" {
+				t.Fatal(off)
+			}
+			inspect := func(s *Stage, c *crscorpus.Case) (Inspection, bool) {
+				hr, err := c.Request()
+				if err != nil {
+					return Inspection{}, false
+				}
+				r := filter.NewRequest(hr, testTime)
+				defer r.Release()
+				i, err := s.Inspect(r)
+				if err != nil {
+					t.Fatalf("%s: %v", c.ID, err)
+				}
+				return i, true
+			}
+			key := func(i *Inspection) string {
+				return fmt.Sprint(i.Decision.Verdict, i.Decision.Reason, i.Decision.StatusCode(), i.Decision.Rule, i.Score, slices.Sorted(slices.Values(i.Rules)))
+			}
+			paths := map[Path]int{}
+			cases := crscorpus.All()
+			for n := 0; n < len(cases); n += step {
+				got, ok := inspect(quick, &cases[n])
+				if !ok {
+					continue
+				}
+				paths[got.Judged.Path]++
+				if got.Proved {
+					got.Threshold = 0
+				}
+				want, _ := inspect(plain, &cases[n])
+				same := func() bool {
+					if got.Proved {
+						return !want.Decision.Refuses() && len(want.Rules) == 0
+					}
+					return key(&got) == key(&want)
+				}
+				for tries := 0; !same() && tries < 300; tries++ { // plain Coraza has several answers to a few
+					want, _ = inspect(plain, &cases[n])
+				}
+				if !same() {
+					t.Errorf("%s: fast %v %s, plain %s", cases[n].ID, got.Judged, key(&got), key(&want))
+				}
+			}
+			t.Log(paths)
+			if name == "ready" && paths[PathProved] == 0 {
+				t.Error("nothing was proved")
+			}
+		})
+	}
+}
+
+// TestBodyIsReadOnce holds that the two engines see one reading of the body.
+func TestBodyIsReadOnce(t *testing.T) {
+	s := mustNew(t, Config{Fast: true})
+	e := s.engine.(*proving)
+	for name, tt := range map[string]struct {
+		body   string
+		proved bool
+	}{
+		"clean":   {"a=tea&b=pot", true},
+		"attack":  {attackForm, false},
+		"nothing": {"", false}, // a form without a length is a finding
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := filter.NewRequest(newHTTP("POST", "/", tt.body, "Content-Type: "+formType), testTime)
+			defer r.Release()
+			reads := 0
+			out, err := e.evaluate(r, func(kind bodyKind) (payload, *filter.Decision) {
+				reads++
+				return s.readPayload(r, kind, s.config.BodyLimit)
+			})
+			if err != nil || out.proved != tt.proved || reads > 1 {
+				t.Errorf("proved %v after %d readings, %v, want %v after one", out.proved, reads, err, tt.proved)
+			}
+		})
+	}
+}
+
+// TestPanicOfTheProof holds that a fault of the fast engine is the engine's work,
+// and that net/http's own panic is none.
+func TestPanicOfTheProof(t *testing.T) {
+	s := mustNew(t, Config{Fast: true})
+	e := s.engine.(*proving)
+	for _, attack := range []bool{false, true} {
+		body := "a=tea"
+		if attack {
+			body = attackForm
+		}
+		r := filter.NewRequest(newHTTP("POST", "/", body, "Content-Type: "+formType), testTime)
+		first := true
+		out, err := e.evaluate(r, func(kind bodyKind) (payload, *filter.Decision) {
+			if first {
+				first = false
+				panic("a fault")
+			}
+			return s.readPayload(r, kind, s.config.BodyLimit)
+		})
+		if err != nil || out.proved || out.blocked != attack || out.why == nil || out.why.cause != causePanic {
+			t.Errorf("attack %v: %+v, %v", attack, out, err)
+		}
+		r.Release()
+	}
+	defer func() {
+		if v := recover(); v != http.ErrAbortHandler {
+			t.Errorf("recovered %v", v)
+		}
+	}()
+	r := filter.NewRequest(newHTTP("POST", "/", "a=b", "Content-Type: "+formType), testTime)
+	_, _ = e.evaluate(r, func(bodyKind) (payload, *filter.Decision) { panic(http.ErrAbortHandler) })
+	t.Error("no panic")
+}
+
+// TestJudgedIsTold holds what an observer hears of each path.
+func TestJudgedIsTold(t *testing.T) {
+	var told []Judged
+	s := mustNew(t, Config{Fast: true, BodyLimit: 300_000, Observe: func(j Judged) { told = append(told, j) }})
+	for _, tt := range []struct {
+		name    string
+		request *http.Request
+		want    Judged
+	}{
+		{"clean", newHTTP("GET", "/?q=tea", ""), Judged{Path: PathProved}},
+		{"attack", newHTTP("GET", "/?q=1%27+UNION+SELECT+password+FROM+users--+-", ""), Judged{Path: PathEngine, Cause: "rule", Rule: 942100}},
+		{"odd JSON", newHTTP("POST", "/", `{"a":`, "Content-Type: application/json"), Judged{Path: PathEngine, Cause: "shape", What: "json"}},
+		{"too large", newHTTP("POST", "/", strings.Repeat("a", 400_000), "Content-Type: text/plain"), Judged{Path: PathBody}},
+		{"too dear", newHTTP("POST", "/", strings.Repeat("<!--", 50_000), "Content-Type: text/plain"), Judged{Path: PathEnded, Cause: "rule", Rule: 941180}},
+	} {
+		told = nil
+		d := check(t, s, tt.request)
+		if len(told) != 1 || told[0] != tt.want {
+			t.Errorf("%s: %v %v, told %+v, want %+v", tt.name, d.Verdict, d.Reason, told, tt.want)
 		}
 	}
 }

@@ -1,5 +1,65 @@
 package waf
 
+// Path is the way that a request took through the stage.
+type Path uint8
+
+// The paths.
+const (
+	// PathEngine is a request that the engine has judged.
+	PathEngine Path = iota
+	// PathProved is a request that was shown to match no rule, without the engine.
+	PathProved
+	// PathBody is a request that its body decided: too large, or broken.
+	PathBody
+	// PathEnded is a request that costs too much to inspect.
+	PathEnded
+	// PathFailed is a request about which the stage could not decide.
+	PathFailed
+)
+
+var pathNames = [...]string{"engine", "proved", "body", "ended", "failed"}
+
+// String returns the path's name as metrics spell it.
+func (p Path) String() string {
+	if int(p) < len(pathNames) {
+		return pathNames[p]
+	}
+	return "invalid"
+}
+
+// Judged is how a request was judged. It holds nothing that a client sent.
+type Judged struct {
+	Path Path
+
+	// Cause is why the fast engine did not prove the request: "rule", "shape",
+	// "cost", "proof" or "panic". It is empty for one that was proved, and without
+	// the fast engine.
+	Cause string
+	// Rule is the number of the rule that stood in the way; 0 for none.
+	Rule int
+	// What says more in a word or a few, of a set that depends on the rules and not
+	// on requests. It is empty for a rule that matches.
+	What string
+}
+
+// judged returns how the request of an outcome was judged.
+func (o *outcome) judged(err error) (j Judged) {
+	switch {
+	case err != nil:
+		j.Path = PathFailed
+	case o.ended:
+		j.Path = PathEnded
+	case o.proved:
+		j.Path = PathProved
+	case o.refusal != nil:
+		j.Path = PathBody
+	}
+	if o.why != nil {
+		j.Cause, j.Rule, j.What = o.why.cause, o.why.rule, o.why.what
+	}
+	return j
+}
+
 // Causes of a hand-over that are neither a rule nor a shape of the request.
 const (
 	causeRule   = "rule"   // a rule that matches, or may match

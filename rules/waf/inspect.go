@@ -16,6 +16,8 @@ type Inspection struct {
 	Rules []int
 	// Proved says that the request was shown to match no rule, without an engine.
 	Proved bool
+	// Judged says which way the request took, and why.
+	Judged Judged
 }
 
 // Inspect decides like Check and tells what the rules found. An error is a fault
@@ -25,5 +27,6 @@ func (s *Stage) Inspect(r *filter.Request) (Inspection, error) {
 	if err != nil {
 		return Inspection{}, err
 	}
-	return Inspection{Decision: out.decision(), Score: out.score, Threshold: out.threshold, Rules: out.matched}, nil
+	return Inspection{Decision: out.decision(), Score: out.score, Threshold: out.threshold, Rules: out.matched,
+		Proved: out.proved, Judged: out.judged(nil)}, nil
 }

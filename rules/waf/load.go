@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -61,11 +60,7 @@ func New(c Config) (*Stage, error) {
 		}
 		return nil, rules.Errors{src.locate(plan, err)}
 	}
-	small := l.budget.small
-	if c.Unbounded {
-		small = math.MaxInt
-	}
-	return &Stage{config: c, loaded: l, engine: plain{waf: l.waf, small: small, arguments: c.arguments}, files: slices.Sorted(maps.Keys(src.contents))}, nil
+	return &Stage{config: c, loaded: l, engine: l.evaluator(&c), files: slices.Sorted(maps.Keys(src.contents))}, nil
 }
 
 // tidy sorts faults and leaves one for each place: the first, which is moat's own

@@ -70,6 +70,7 @@ var refusedActions = map[string]refusal{
 	"append":        {"does nothing in this engine", ""},
 	"prepend":       {"does nothing in this engine", ""},
 	prepareAction:   {"is moat's own", ""},
+	budgetAction:    {"is moat's own", ""},
 	gate.ActionName: {"is moat's own", ""},
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/corazawaf/coraza/v3"
 
 	"github.com/moatwaf/moat/rules/waf/gate"
+	"github.com/moatwaf/moat/rules/waf/proof"
 )
 
 // loaded is an engine with its rules. It is immutable, and shared by the stages
@@ -19,6 +20,8 @@ type loaded struct {
 	off   string     // why the gate takes nothing away
 
 	budget *budget
+	proof  *proof.Proof // nil without Config.Fast, or if the rules are not understood
+	depth  int          // of JSON that is parsed
 }
 
 // registry holds the engines in use, by content. An engine takes tens of

@@ -49,6 +49,9 @@ func (s *Stage) NeedsBody(r *filter.Request) bool { return bodyKindOf(r.HTTP) !=
 // An error is a fault of the engine.
 func (s *Stage) Check(r *filter.Request) (filter.Decision, error) {
 	out, err := s.judge(r)
+	if s.config.Observe != nil {
+		s.config.Observe(out.judged(err))
+	}
 	if err != nil {
 		return filter.Decision{}, err
 	}
@@ -81,10 +84,11 @@ func (s *Stage) judge(r *filter.Request) (outcome, error) {
 			return p, refusal
 		})
 		if err != nil || again.dear == 0 {
+			again.ended, again.why = true, out.why
 			return again, err
 		}
 	}
-	return outcome{refusal: oversize("the request costs too much to inspect")}, nil
+	return outcome{refusal: oversize("the request costs too much to inspect"), ended: true, why: out.why}, nil
 }
 
 // decision returns what an outcome means.

@@ -1,0 +1,128 @@
+package waf
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/corazawaf/coraza/v3/types"
+
+	"github.com/moatwaf/moat/filter"
+	"github.com/moatwaf/moat/rules/waf/proof"
+	"github.com/moatwaf/moat/rules/waf/view"
+)
+
+// proving is the proof in front of the engine: what it finds clean passes without a
+// transaction, everything else is the engine's.
+type proving struct {
+	plain
+	proof *proof.Proof
+	views *view.Builder
+}
+
+// evaluate implements evaluator.
+func (e *proving) evaluate(r *filter.Request, body bodyFunc) (outcome, error) {
+	once := onceBody{read: body}
+	out, why := e.prove(r, &once)
+	if why == nil {
+		return out, nil
+	}
+	if why.cause == causeCost {
+		return outcome{dear: out.dear, why: why}, nil
+	}
+	out, err := e.plain.evaluate(r, once.get)
+	out.why = why
+	return out, err
+}
+
+// onceBody remembers what a body was read as, so that two engines see the same.
+type onceBody struct {
+	read    bodyFunc
+	done    bool
+	kind    bodyKind
+	payload payload
+	refusal *filter.Decision
+}
+
+func (o *onceBody) get(kind bodyKind) (payload, *filter.Decision) {
+	if !o.done || o.kind != kind {
+		o.payload, o.refusal = o.read(kind)
+		o.kind, o.done = kind, true
+	}
+	return o.payload, o.refusal
+}
+
+// prove judges a request without the engine. A hand-over means that nothing was
+// decided. A panic is one too: it is a fault of moat, and the engine knows nothing
+// of it.
+func (e *proving) prove(r *filter.Request, body *onceBody) (out outcome, why *handover) {
+	v, q := view.Get(), e.proof.Begin()
+	defer func() {
+		if p := recover(); p != nil {
+			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				panic(p) // net/http's own signal
+			}
+			// What the panic has left half done is not used again.
+			out, why = outcome{}, &handover{cause: causePanic, what: whatPanic}
+			return
+		}
+		q.End()
+		v.Release()
+	}()
+
+	kind := bodyKindOf(r.HTTP)
+	if known := e.views.Head(v, r, view.Kind(kind)); known != view.Known {
+		return outcome{}, &handover{cause: causeShape, what: known.String()}
+	}
+	if isTunnel(r.HTTP) {
+		q.Remove(ruleURI)
+	}
+	found := q.Headers(v)
+	if !found.Clean {
+		return outcome{dear: types.PhaseRequestHeaders}, handoverOf(&found)
+	}
+	if found.Effects.EngineOff {
+		return outcome{proved: true}, nil
+	}
+	processor := processors[kind]
+	if found.Effects.Processor != "" {
+		processor = strings.ToUpper(found.Effects.Processor)
+	}
+	var seen view.Body
+	if !found.Effects.NoBody {
+		if kind == kindNone && processor != "" && hasBody(r.HTTP) {
+			kind = kindText // as the engine's way has it
+		}
+		p, refusal := body.get(kind)
+		if refusal != nil {
+			return outcome{refusal: refusal}, nil
+		}
+		if processor == "" && found.Effects.ForceBodyVariable && len(p.data) > 0 {
+			return outcome{}, &handover{cause: causeShape, what: whatForced}
+		}
+		if p.cut {
+			q.Remove(ruleBodyError)
+		}
+		seen = view.Body{Kind: view.Kind(p.kind), Data: p.data, Cut: p.cut, Whole: p.whole}
+	}
+	if known := e.views.Body(v, seen, processor); known != view.Known {
+		return outcome{}, &handover{cause: causeShape, what: known.String()}
+	}
+	if found = q.Body(v); !found.Clean {
+		return outcome{dear: types.PhaseRequestBody}, handoverOf(&found)
+	}
+	return outcome{proved: true}, nil
+}
+
+// handoverOf returns what a proof that failed says.
+func handoverOf(found *proof.Result) *handover {
+	switch {
+	case found.Why == wordCost:
+		return &handover{cause: causeCost, rule: found.Rule, what: found.Why}
+	case found.Rule != 0:
+		return &handover{cause: causeRule, rule: found.Rule, what: found.Why}
+	case found.Why == "":
+		return &handover{cause: causeProof, what: whatUnknown}
+	}
+	return &handover{cause: causeProof, what: found.Why}
+}
