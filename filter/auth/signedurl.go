@@ -52,6 +52,9 @@ const (
 //	1795435200           moat_expires
 //	version=3&raw=1      the query as it is written, without the three parameters
 //
+// Path and query are signed as they are written, so unreserved characters (RFC 3986
+// section 2.3) are written plain: some servers decode them on the way.
+//
 // Where the policy lists parameters, the last line has those alone, in the order of
 // the list. A URL without moat_signature has no credentials. One that is expired, and
 // one whose signature does not hold, is refused with 403 as S3 does: no challenge

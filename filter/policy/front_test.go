@@ -30,6 +30,8 @@ cors: {origins: "https://app.example.com"}
 		"{profile: s3}":                   {{"/", 403, false, "<Code>AccessDenied</Code>"}, {"/slow", 503, false, "<Code>SlowDown</Code>"}},
 		"{profile: s3, strict: true}":     {{"/", 401, true, "<Code>AccessDenied</Code>"}},
 		"{profile: express}":              {{"/", 401, true, "Unauthorized"}, {"/slow", 429, false, "Too many requests, please try again later."}},
+		"{profile: express-jwt}":          {{"/", 401, false, "UnauthorizedError"}, {"/slow", 429, false, "Too many requests"}},
+		"{profile: oauth2-jwt-bearer}":    {{"/", 401, true, "UnauthorizedError"}},
 		"{profile: cloudflare}":           {{"/foe", 403, false, "error code: 1020"}, {"/slow", 429, false, "error code: 1015"}},
 		"{profile: aws-waf}":              {{"/", 403, false, "Missing Authentication Token"}, {"/foe", 403, false, `{"message":"Forbidden"}`}},
 		"{profile: own.yaml}":             {{"/", 418, false, "own"}},
