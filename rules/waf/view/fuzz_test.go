@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/moatwaf/moat/rules/waf/view"
 )
 
 // request returns a request as a server could hand it over, with header fields
@@ -94,10 +92,4 @@ func repeat(n int, s, separator string) string {
 		b.WriteString(strings.ReplaceAll(s, "#", strconv.Itoa(i)))
 	}
 	return b.String()
-}
-
-// shape is one body and whether it must be known.
-type shape struct {
-	body string
-	want view.Reason
 }

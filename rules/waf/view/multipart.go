@@ -78,10 +78,10 @@ func (b *Builder) multipart(v *View, s string, cut bool) Reason {
 
 // boundary returns the boundary that the request's Content-Type names.
 func (v *View) boundary() (string, bool) {
-	media, rest, _ := strings.Cut(v.media, ";")
-	if rest = v.media[len(media):]; hasPrefixFold(media, "multipart/form-data") && len(media) == len("multipart/form-data") {
+	media, _, _ := strings.Cut(v.media, ";")
+	if len(media) == len("multipart/form-data") && hasPrefixFold(media, "multipart/form-data") {
 		var p parameters
-		if v.parameters(&p, rest) {
+		if v.parameters(&p, v.media[len(media):]) {
 			return p.boundary, p.boundary != ""
 		}
 	}
@@ -305,7 +305,8 @@ func foldsTo(a, b string) bool {
 	if isASCII(a) && isASCII(b) {
 		return strings.EqualFold(a, b)
 	}
-	return strings.ToLower(a) == strings.ToLower(b) // which is not what EqualFold does
+	a, b = strings.ToLower(a), strings.ToLower(b)
+	return a == b // which is not what EqualFold says
 }
 
 func isASCII(s string) bool {
