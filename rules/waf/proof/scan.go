@@ -68,7 +68,8 @@ type scratch struct {
 	counts []int
 	totals [256]int32 // values of each list variable that was walked
 	texts  []text
-	at     []int
+	at     []uint16
+	done   []uint16 // 1 + what came of a text and a transformation
 	arena  arena
 	seen   seen
 	states int

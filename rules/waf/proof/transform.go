@@ -1,7 +1,10 @@
 package proof
 
 import (
+	"math/bits"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/moatwaf/moat/rules/waf/gate"
@@ -103,11 +106,16 @@ var quicks = map[string]quick{
 	"replacecomments":    quickReplaceComments,
 	"removecommentschar": quickRemoveCommentsChar,
 	"removenulls":        quickRemoveNulls,
+	"utf8tounicode":      quickUTF8ToUnicode,
 }
 
 func quickLower(a *arena, s string, t gate.Touch) (string, bool) {
 	if t&gate.TouchHigh != 0 {
-		return "", false
+		b := a.grow(3 * len(s))
+		for _, r := range s { // an invalid byte becomes U+FFFD
+			b = utf8.AppendRune(b, unicode.ToLower(r))
+		}
+		return a.text(b), true
 	}
 	b := a.grow(len(s))[:len(s)]
 	for i := range len(s) {
@@ -125,7 +133,26 @@ var spaces = [256]bool{'\t': true, '\n': true, '\v': true, '\f': true, '\r': tru
 
 func quickRemoveSpace(a *arena, s string, t gate.Touch) (string, bool) {
 	if t&gate.TouchHigh != 0 {
-		return "", false
+		b := a.grow(3 * len(s))
+		for i := 0; i < len(s); {
+			c := s[i]
+			if c < utf8.RuneSelf {
+				if !spaces[c] {
+					b = append(b, c)
+				}
+				i++
+				continue
+			}
+			r, size := utf8.DecodeRuneInString(s[i:])
+			switch {
+			case size == 1: // an invalid byte
+				b = append(b, "\uFFFD"...)
+			case !unicode.IsSpace(r):
+				b = append(b, s[i:i+size]...)
+			}
+			i += size
+		}
+		return a.text(b), true
 	}
 	b := a.grow(len(s))
 	for i := range len(s) {
@@ -136,9 +163,33 @@ func quickRemoveSpace(a *arena, s string, t gate.Touch) (string, bool) {
 	return a.text(b), true
 }
 
+// quickRemoveSpaceMulti is quickRemoveSpace under multiMatch: the engine says of a
+// text without white space that it is the same, whatever it has made of invalid
+// bytes.
+func quickRemoveSpaceMulti(a *arena, s string, t gate.Touch) (string, bool) {
+	if t&gate.TouchHigh != 0 && strings.IndexFunc(s, unicode.IsSpace) < 0 {
+		return s, true
+	}
+	return quickRemoveSpace(a, s, t)
+}
+
 func quickCompressSpace(a *arena, s string, t gate.Touch) (string, bool) {
 	if t&gate.TouchHigh != 0 {
-		return "", false
+		b := a.grow(len(s))
+		before := false
+		for i := 0; i < len(s); {
+			r, size := utf8.DecodeRuneInString(s[i:])
+			space := r < 0x80 && spaces[byte(r)] || r == 0x85 || r == 0xA0 || s[i] == 0xA0
+			switch {
+			case !space:
+				b = append(b, s[i:i+size]...)
+			case !before:
+				b = append(b, ' ')
+			}
+			before = space
+			i += size
+		}
+		return a.text(b), true
 	}
 	same, before := true, false
 	for i := range len(s) {
@@ -372,6 +423,22 @@ func quickRemoveCommentsChar(a *arena, s string, _ gate.Touch) (string, bool) {
 		default:
 			b = append(b, s[i])
 			i++
+		}
+	}
+	return a.text(b), true
+}
+
+func quickUTF8ToUnicode(a *arena, s string, _ gate.Touch) (string, bool) {
+	const digits = "0123456789abcdef"
+	b := a.grow(8 * len(s))
+	for _, r := range s {
+		if r < utf8.RuneSelf {
+			b = append(b, byte(r))
+			continue
+		}
+		b = append(b, '%', 'u')
+		for shift := max(12, (bits.Len32(uint32(r))-1)/4*4); shift >= 0; shift -= 4 {
+			b = append(b, digits[r>>shift&15])
 		}
 	}
 	return a.text(b), true

@@ -24,8 +24,10 @@ type tree struct {
 	bits    dfa.Bits // of the probes that are scanned for
 	trigger gate.Touch
 	negated bool // a node has negated patterns
-	asks    []ask
-	scanner *scanner
+	// transforms is how many different transformations there are.
+	transforms int
+	asks       []ask
+	scanner    *scanner
 
 	// Behind a transformation that may change any text:
 	deep        []int // nodes
@@ -50,18 +52,21 @@ type node struct {
 	always  bool // the transformation may change any text
 	// multi says that the node belongs to multiMatch, where the engine takes a new
 	// text only if the transformation says that it has changed it.
-	multi   bool
-	deep    bool  // it is behind one that may change any text, or is one
-	same    []int // earlier nodes with the same transformation
-	quick   quick
-	negated dfa.Bits // patterns that must match this very text
+	multi bool
+	deep  bool // it is behind one that may change any text, or is one
+	// id is the number of the transformation among those of the tree; lowID the one
+	// for texts of ASCII, which multiMatch takes as others do.
+	id, lowID int
+	quick     quick
+	negated   dfa.Bits // patterns that must match this very text
 }
 
 // text is what a node sees.
 type text struct {
 	value string
 	touch gate.Touch
-	deep  bool // a deep node sees it
+	// A node that is deep sees it, and one that is not.
+	deep, shallow bool
 }
 
 var treeNumber int
@@ -128,6 +133,9 @@ func (t *tree) child(parent int, name string, apply plugintypes.Transformation, 
 		}
 	}
 	n := node{parent: parent, name: name, apply: apply, multi: multi, quick: quicks[strings.ToLower(name)]}
+	if multi && strings.EqualFold(name, "removeWhitespace") {
+		n.quick = quickRemoveSpaceMulti
+	}
 	if trig, ok := triggerOf(name); ok {
 		n.trigger = trig
 	} else {
@@ -147,9 +155,18 @@ func (t *tree) finish(words int) {
 		n := &t.nodes[i]
 		if i > 0 {
 			n.deep = n.always || t.nodes[n.parent].deep
+			n.id = t.transforms
 			for j := 1; j < i; j++ {
-				if t.nodes[j].name == n.name && (t.nodes[j].multi == n.multi || n.quick != nil) {
-					n.same = append(n.same, j)
+				if t.nodes[j].name == n.name && t.nodes[j].multi == n.multi {
+					n.id = t.nodes[j].id
+				}
+			}
+			t.transforms = max(t.transforms, n.id+1)
+			n.lowID = n.id
+			for j := 1; j < i && n.quick != nil; j++ {
+				if t.nodes[j].name == n.name {
+					n.lowID = t.nodes[j].lowID
+					break
 				}
 			}
 		}
@@ -173,18 +190,20 @@ func (t *tree) scan(r *Request, name, value string) {
 	plain := touch&t.trigger == 0
 	if plain && len(t.deep) == 0 {
 		// No transformation changes it: one text for all nodes.
-		t.look(r, value, nil, 0, false)
+		t.look(r, &text{value: value, shallow: true}, nil, 0)
 		return
 	}
 	s.arena.reset()
-	s.texts = append(s.texts[:0], text{value: value, touch: touch})
+	s.texts, s.done = s.texts[:0], s.done[:0]
+	t.add(s, value, touch)
+	s.texts[0].shallow = true
 	s.at = slices.Grow(s.at[:0], len(t.nodes))[:len(t.nodes)] // the text of each node
 	clear(s.at)
 	for _, i := range t.plan(touch) {
 		t.transform(r, i)
 	}
 	for i := range s.texts {
-		t.look(r, s.texts[i].value, s.at, i, s.texts[i].deep)
+		t.look(r, &s.texts[i], s.at, uint16(i))
 	}
 }
 
@@ -221,21 +240,35 @@ const planBits = 6
 func (t *tree) transform(r *Request, i int) {
 	s := &r.scan
 	n := &t.nodes[i]
-	from := s.at[n.parent]
-	done := false
-	for _, j := range n.same {
-		if s.at[t.nodes[j].parent] == from && (!n.deep || t.nodes[j].deep || s.texts[s.at[j]].deep) {
-			from, done = s.at[j], true
-			break
+	from := int(s.at[n.parent])
+	to := from
+	if n.always || s.texts[from].touch&n.trigger != 0 {
+		// Several nodes may do the same to one text.
+		id := n.id
+		if s.texts[from].touch&gate.TouchHigh == 0 {
+			id = n.lowID
 		}
+		done := &s.done[from*t.transforms+id]
+		if *done == 0 {
+			*done = uint16(t.apply(r, n, from)) + 1
+		}
+		to = int(*done) - 1
 	}
-	if !done && (n.always || s.texts[from].touch&n.trigger != 0) {
-		from = t.apply(r, n, from)
-	}
-	s.at[i] = from
+	s.at[i] = uint16(to)
 	if n.deep {
-		s.texts[from].deep = true
+		s.texts[to].deep = true
+	} else {
+		s.texts[to].shallow = true
 	}
+}
+
+// add adds a text and returns its number.
+func (t *tree) add(s *scratch, value string, touch gate.Touch) int {
+	s.texts = append(s.texts, text{value: value, touch: touch})
+	n := len(s.done)
+	s.done = slices.Grow(s.done, t.transforms)[:n+t.transforms]
+	clear(s.done[n:])
+	return len(s.texts) - 1
 }
 
 // apply transforms a text and returns which one comes of it.
@@ -260,22 +293,20 @@ func (t *tree) apply(r *Request, n *node, from int) int {
 			return i
 		}
 	}
-	s.texts = append(s.texts, text{value: out, touch: touchOf(out)})
-	return len(s.texts) - 1
+	return t.add(s, out, touchOf(out))
 }
 
 // look scans a text and asks the probes of the nodes that see it: those whose place
-// in at is number; nil for all. deep says that one of them is behind a
-// transformation that may make anything of a text; the patterns behind such ones
-// have an automaton of their own.
-func (t *tree) look(r *Request, value string, at []int, number int, deep bool) {
+// in at is number; nil for all. The patterns behind a transformation that may make
+// anything of a text have an automaton of their own.
+func (t *tree) look(r *Request, x *text, at []uint16, number uint16) {
 	s := &r.scan
+	value := x.value
 	r.cost.Texts++
-	shallow := !deep || number == 0 || t.shallow(at, number)
-	if c := t.deepScanner; deep && c != nil {
+	if c := t.deepScanner; x.deep && c != nil {
 		t.read(r, c, value, t.deepBits)
 	}
-	if c := t.scanner; shallow && c != nil {
+	if c := t.scanner; x.shallow && c != nil {
 		ok := t.read(r, c, value, t.bits)
 		if t.negated {
 			for i := range t.nodes {
@@ -305,16 +336,6 @@ func (t *tree) look(r *Request, value string, at []int, number int, deep bool) {
 			s.hits.Add(x.id)
 		}
 	}
-}
-
-// shallow reports whether a node that is not deep sees a text.
-func (t *tree) shallow(at []int, number int) bool {
-	for i, n := range at {
-		if n == number && !t.nodes[i].deep {
-			return true
-		}
-	}
-	return false
 }
 
 // read scans a text. Those of bits that may match become hits; what is found of all
