@@ -39,7 +39,7 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"serve", "[--listen ADDR] [--upstream URL] [--policy FILE] [--admin ADDR]", "filter in front of an upstream", serve},
+		{"serve", "[--listen ADDR] [--upstream URL | --decide ADDR...] [--policy FILE] [--admin ADDR]", "filter in front of an upstream, or decide for another proxy", serve},
 		{"check", "[--format text|json] POLICY...", "report every fault of policy files", check},
 		{"bans", "[--admin ADDR] [list | add [--for DURATION] IP | lift IP]", "list, make and lift bans of a running moat", bans},
 		{"schema", "", "print the JSON Schema of policy files", printSchema},
