@@ -141,9 +141,10 @@ func (*MTLS) Name() string { return "mtls" }
 // be asked for one now.
 func (*MTLS) Challenge(string, Problem) string { return "" }
 
-// Find implements Method.
+// Find implements Method. Where a trusted proxy speaks for the client, the certificate
+// is the proxy's: it proves nothing of who sits behind it.
 func (*MTLS) Find(r *filter.Request) (string, Found) {
-	if r.HTTP.TLS == nil || len(r.HTTP.TLS.PeerCertificates) == 0 {
+	if r.HTTP.TLS == nil || len(r.HTTP.TLS.PeerCertificates) == 0 || r.Client.IsValid() && r.Client != r.Peer {
 		return "", Absent
 	}
 	return "", Present

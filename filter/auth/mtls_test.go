@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -286,6 +287,24 @@ func TestMTLSIsNoHeader(t *testing.T) {
 	}
 	if res, body := over(t, s, tls.Certificate{}, "/", fields...); res.StatusCode != 403 || strings.Contains(body, "printer") {
 		t.Errorf("%d %q", res.StatusCode, body)
+	}
+}
+
+// TestMTLSOfAProxy holds that the certificate of a proxy is not that of the clients for
+// which it speaks.
+func TestMTLSOfAProxy(t *testing.T) {
+	root := newAuthority(t, "root", nil)
+	c := client(t, root, nil)
+	m := newMTLS(t, auth.MTLSConfig{Name: auth.CertificateCN})
+	hr := httptest.NewRequest("GET", "/", nil)
+	hr.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{c.Leaf}, VerifiedChains: [][]*x509.Certificate{{c.Leaf, root.cert}}}
+	r := filter.NewRequest(hr, now)
+	defer r.Release()
+	for client, want := range map[netip.Addr]auth.Found{{}: auth.Present, r.Peer: auth.Present, netip.MustParseAddr("198.51.100.7"): auth.Absent} {
+		r.Client = client
+		if _, found := m.Find(r); found != want {
+			t.Errorf("for %v: found %d, want %d", client, found, want)
+		}
 	}
 }
 

@@ -56,6 +56,8 @@ type RemoteKeys struct {
 	keys       atomic.Pointer[keySet]
 	asking     sync.Mutex // one question at a time: no old answer comes after a new one
 
+	failing atomic.Bool // the last question was not answered well
+
 	mu      sync.Mutex
 	raw     []byte        // what keys was read from
 	asked   time.Time     // for an unknown key
@@ -104,17 +106,17 @@ func checkKeysURL(s string) error {
 
 // Run asks again and again until ctx ends.
 func (r *RemoteKeys) Run(ctx context.Context) {
-	wait := keysEvery
 	for {
+		wait := keysEvery
+		if r.failing.Load() { // at the start, too, where the keys are of the cache
+			wait = keysRetry
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		}
-		wait = keysEvery
-		if r.refresh(ctx) != nil {
-			wait = keysRetry
-		}
+		_ = r.refresh(ctx) // reported by OnRefresh
 	}
 }
 
@@ -129,6 +131,7 @@ func (r *RemoteKeys) refresh(ctx context.Context) error {
 	if err == nil && r.config.Cache != "" {
 		r.save(data)
 	}
+	r.failing.Store(err != nil)
 	if r.config.OnRefresh != nil && ctx.Err() == nil {
 		r.config.OnRefresh(err)
 	}

@@ -6,11 +6,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lestrrat-go/jwx/v3/jwa"
@@ -189,6 +191,35 @@ func TestIssuerIsAway(t *testing.T) {
 	if _, err := verify(back, byB); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestStartWithoutIssuer holds that keys of the cache are asked for again soon, and not
+// only after the time that good ones have.
+func TestStartWithoutIssuer(t *testing.T) {
+	cache := filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(cache, jwks(t, publicJWK(t, keys().rsa, map[string]any{"kid": "a"})).Data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		k, err := auth.NewRemoteKeys(t.Context(), auth.RemoteKeysConfig{URL: "https://issuer.example/keys", Cache: cache, Client: &http.Client{
+			Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+				asked++
+				return nil, errors.New("away")
+			}),
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go k.Run(ctx)
+		time.Sleep(10*time.Minute + time.Second)
+		cancel()
+		synctest.Wait()
+		if asked != 11 {
+			t.Errorf("asked %d times in ten minutes, want 11", asked)
+		}
+	})
 }
 
 func TestBadAnswersChangeNothing(t *testing.T) {

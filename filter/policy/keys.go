@@ -90,11 +90,15 @@ func (l *loader) remoteKeys(at rules.Located[string], algorithms []string) *auth
 	if u, err := url.Parse(at.Value); err == nil {
 		name += " " + u.Host
 	}
-	sum := sha256.Sum256([]byte(key.url))
+	cache := ""
+	if o.CacheDir != "" { // never the working directory, where others may write
+		sum := sha256.Sum256([]byte(key.url))
+		cache = filepath.Join(o.CacheDir, "jwks-"+hex.EncodeToString(sum[:12])+".json")
+	}
 	k, err := auth.NewRemoteKeys(l.ctx, auth.RemoteKeysConfig{
 		URL:        at.Value,
 		Algorithms: algorithms,
-		Cache:      filepath.Join(o.CacheDir, "jwks-"+hex.EncodeToString(sum[:12])+".json"),
+		Cache:      cache,
 		OnRefresh: func(err error) {
 			result := metrics.OK
 			if err != nil {

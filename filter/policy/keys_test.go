@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -87,4 +88,35 @@ func TestKeysFromURL(t *testing.T) {
 	third := newHouse(t, policy).start(false)
 	third.wantWith(0, "/", "Authorization", "Bearer "+b.token(t, "anna"))
 	third.wantWith(401, "/", "Authorization", "Bearer "+a.token(t, "anna"))
+}
+
+// TestNoCacheOfKeysWithoutADirectory holds that keys are kept, and found, nowhere if
+// there is no directory for them: the working directory may be anybody's.
+func TestNoCacheOfKeysWithoutADirectory(t *testing.T) {
+	t.Setenv("HOME", "")
+	t.Setenv("XDG_CACHE_HOME", "")
+	t.Setenv("CACHE_DIRECTORY", "")
+	a := newSigner(t, "a")
+	up := true
+	issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if up {
+			_, _ = io.WriteString(w, a.jwks())
+			return
+		}
+		http.Error(w, "away", http.StatusBadGateway)
+	}))
+	defer issuer.Close()
+	h := newHouse(t, "auth:\n  methods: [{bearer: {issuer: \"https://issuer.example\", audience: api, jwks: \""+issuer.URL+"\"}}]\n")
+	t.Chdir(t.TempDir())
+	options := Options{File: filepath.Join(h.dir, "policy.yaml")}
+	if _, err := Check(t.Context(), options); err != nil {
+		t.Fatal(err)
+	}
+	if files, err := filepath.Glob("*"); err != nil || len(files) > 0 {
+		t.Errorf("written into the working directory: %q %v", files, err)
+	}
+	up = false
+	if _, err := Check(t.Context(), options); err == nil {
+		t.Error("keys without an issuer")
+	}
 }
