@@ -108,6 +108,11 @@ type Config struct {
 	// decision.
 	Fast bool
 
+	// Warm lets New begin, in the background, to read what ordinary requests are made
+	// of, so that the fast engine knows it when they come. It costs a few seconds of
+	// CPU time, once for all stages with the same rules.
+	Warm bool
+
 	// Observe, if not nil, is told how each request was judged. It is called by
 	// many goroutines at once.
 	Observe func(Judged)

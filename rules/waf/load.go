@@ -60,7 +60,11 @@ func New(c Config) (*Stage, error) {
 		}
 		return nil, rules.Errors{src.locate(plan, err)}
 	}
-	return &Stage{config: c, loaded: l, engine: l.evaluator(&c), files: slices.Sorted(maps.Keys(src.contents))}, nil
+	s := &Stage{config: c, loaded: l, engine: l.evaluator(&c), files: slices.Sorted(maps.Keys(src.contents))}
+	if c.Warm {
+		s.warm()
+	}
+	return s, nil
 }
 
 // tidy sorts faults and leaves one for each place: the first, which is moat's own

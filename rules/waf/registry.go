@@ -22,6 +22,7 @@ type loaded struct {
 	budget *budget
 	proof  *proof.Proof // nil without Config.Fast, or if the rules are not understood
 	depth  int          // of JSON that is parsed
+	warmer warmer
 }
 
 // registry holds the engines in use, by content. An engine takes tens of
@@ -77,6 +78,7 @@ func (r *registry) release(l *loaded) error {
 		return nil
 	}
 	delete(r.m, l.key)
+	l.warmer.stop.Store(true)
 	if c, ok := l.waf.(io.Closer); ok {
 		return c.Close()
 	}
