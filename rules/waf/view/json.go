@@ -24,11 +24,11 @@ const (
 	flatFloor  = 4096
 )
 
-// document walks a JSON document once. It takes nothing that RFC 8259 does not.
+// document walks a JSON document once. It takes nothing that RFC 8259 does not. Its
+// methods take the index at which they read and return the one behind it.
 type document struct {
 	view   *View
 	s      string
-	i      int
 	list   []Pair
 	leaves int // values
 	arrays int // lengths of arrays
@@ -45,6 +45,7 @@ func (b *Builder) json(v *View, s string) Reason {
 	v.path = append(v.path[:0], "json"...)
 	why := d.walk(b.o.JSONDepth)
 	v.list[argsPost] = d.list
+	v.frames = v.frames[:0]
 	if why != Known {
 		return why
 	}
@@ -58,86 +59,80 @@ func (b *Builder) json(v *View, s string) Reason {
 // walk reads the document. The names of the open containers are in View.path, a
 // prefix of each other, their lengths in View.frames.
 func (d *document) walk(depth int) Reason {
-	v := d.view
-	frames := v.frames[:0]
-	defer func() { v.frames = frames[:0] }()
-
-	d.space()
-	if d.i == len(d.s) {
+	v, s := d.view, d.s
+	i := space(s, 0)
+	if i == len(s) {
 		return OddJSON
 	}
-	if c := d.s[d.i]; c != '{' && c != '[' {
+	if s[i] != '{' && s[i] != '[' {
 		// The engine takes it for the only element of an array.
 		v.path = append(v.path, ".0"...)
-		if why := d.scalar(); why != Known {
+		i, why := d.scalar(i)
+		if why != Known {
 			return why
 		}
-		if why := d.length(len("json"), 1); why != Known {
+		if why = d.length(len("json"), 1); why != Known {
 			return why
 		}
-		return d.end()
+		return d.end(i)
 	}
+	v.frames = v.frames[:0]
 	for {
 		// At the opening bracket of a container whose name is the path.
-		if len(frames) >= depth {
+		if len(v.frames) >= depth {
 			return OddJSON
 		}
 		if d.leaves >= d.limit {
 			return Arguments
 		}
-		open := d.s[d.i]
-		d.i++
-		d.space()
-		if d.i == len(d.s) {
-			return OddJSON
-		}
-		fresh := frame{name: len(v.path)}
-		if open == '{' {
+		fresh, closing := frame{name: len(v.path)}, s[i]+2 // '[' and ']', '{' and '}' are two apart
+		if closing == '}' {
 			fresh.index = object
 		}
-		frames = append(frames, fresh)
-		closed := d.s[d.i] == open+2 // '[' and ']', '{' and '}' are two apart
+		v.frames = append(v.frames, fresh)
+		if i = space(s, i+1); i == len(s) {
+			return OddJSON
+		}
+		closed := s[i] == closing
 		// Elements, and the ends of containers, until one opens.
-		for opened := false; !opened; {
-			f := &frames[len(frames)-1]
+		for {
+			f := &v.frames[len(v.frames)-1]
 			v.path = v.path[:f.name]
 			if closed {
-				d.i++
+				i++
 				if f.index > 0 {
 					if why := d.length(f.name, f.index); why != Known {
 						return why
 					}
 				}
-				if frames = frames[:len(frames)-1]; len(frames) == 0 {
-					return d.end()
+				if v.frames = v.frames[:len(v.frames)-1]; len(v.frames) == 0 {
+					return d.end(i)
 				}
-				f = &frames[len(frames)-1]
+				f = &v.frames[len(v.frames)-1]
 			} else {
-				if why := d.element(f); why != Known {
+				var why Reason
+				if i, why = d.element(f, i); why != Known {
 					return why
 				}
-				if c := d.s[d.i]; c == '{' || c == '[' {
-					opened = true
+				if s[i] == '{' || s[i] == '[' {
 					break
 				}
-				if why := d.scalar(); why != Known {
+				if i, why = d.scalar(i); why != Known {
 					return why
 				}
 			}
 			// Behind an element of f.
-			d.space()
-			if d.i == len(d.s) {
+			if i = space(s, i); i == len(s) {
 				return OddJSON
 			}
 			closing := byte(']')
 			if f.index == object {
 				closing = '}'
 			}
-			switch d.s[d.i] {
+			switch s[i] {
 			case ',':
 				closed = false
-				d.i++
-				d.space()
+				i = space(s, i+1)
 			case closing:
 				closed = true
 			default:
@@ -147,90 +142,93 @@ func (d *document) walk(depth int) Reason {
 	}
 }
 
-// element reads up to the value of an element and appends to the path what names
-// it.
-func (d *document) element(f *frame) Reason {
+// element reads up to the value of an element, which is there, and appends to the
+// path what names it.
+func (d *document) element(f *frame, i int) (int, Reason) {
 	if d.leaves >= d.limit {
-		return Arguments
+		return i, Arguments
 	}
-	v := d.view
+	v, s := d.view, d.s
 	v.path = append(v.path, '.')
 	if f.index != object {
 		v.path = strconv.AppendInt(v.path, int64(f.index), 10)
 		f.index++
 	} else {
-		if d.i == len(d.s) || d.s[d.i] != '"' {
-			return OddJSON
+		if i == len(s) || s[i] != '"' {
+			return i, OddJSON
 		}
-		var ok bool
-		if v.path, ok = d.key(v.path); !ok {
-			return OddJSON
+		i++
+		end := special(s, i)
+		switch {
+		case end == len(s):
+			return i, OddJSON
+		case s[end] == '"':
+			v.path = append(v.path, s[i:end]...)
+			i = end + 1
+		default:
+			var ok bool
+			if v.path, i, ok = d.unescape(v.path, i, end); !ok {
+				return i, OddJSON
+			}
 		}
-		d.space()
-		if d.i == len(d.s) || d.s[d.i] != ':' {
-			return OddJSON
+		if i = space(s, i); i == len(s) || s[i] != ':' {
+			return i, OddJSON
 		}
-		d.i++
-		d.space()
+		i = space(s, i+1)
 	}
-	if d.i == len(d.s) {
-		return OddJSON
+	if i == len(s) {
+		return i, OddJSON
 	}
-	return Known
+	return i, Known
 }
 
 // end reads the end of the document.
-func (d *document) end() Reason {
-	if d.space(); d.i != len(d.s) {
+func (d *document) end(i int) Reason {
+	if space(d.s, i) != len(d.s) {
 		return OddJSON
 	}
 	return Known
 }
 
-// space reads white space.
-func (d *document) space() {
-	for d.i < len(d.s) {
-		switch d.s[d.i] {
+// space returns the index behind white space.
+func space(s string, i int) int {
+	for i < len(s) && s[i] <= ' ' {
+		switch s[i] {
 		case ' ', '\t', '\n', '\r':
-			d.i++
+			i++
 		default:
-			return
+			return i
 		}
 	}
+	return i
 }
 
 // scalar reads a value that is no container and appends it under the path.
-func (d *document) scalar() Reason {
-	start := d.i
+func (d *document) scalar(i int) (int, Reason) {
+	s, start, ok := d.s, i, true
 	value := ""
-	switch d.s[d.i] {
+	switch s[i] {
 	case '"':
-		var ok bool
-		if value, ok = d.text(); !ok {
-			return OddJSON
+		if value, i, ok = d.text(i + 1); !ok {
+			return i, OddJSON
 		}
 	case 't':
-		if !d.word("true") {
-			return OddJSON
-		}
-		value = d.s[start:d.i]
+		i, ok = word(s, i, "true")
+		value = s[start:i]
 	case 'f':
-		if !d.word("false") {
-			return OddJSON
-		}
-		value = d.s[start:d.i]
+		i, ok = word(s, i, "false")
+		value = s[start:i]
 	case 'n':
-		if !d.word("null") {
-			return OddJSON
-		}
+		i, ok = word(s, i, "null")
 	default:
-		if !d.number() {
-			return OddJSON
-		}
-		value = d.s[start:d.i]
+		i, ok = number(s, i)
+		value = s[start:i]
+	}
+	if !ok {
+		return i, OddJSON
 	}
 	d.leaves++
-	return d.add(len(d.view.path), value)
+	return i, d.add(len(d.view.path), value)
 }
 
 // length appends the length of the array whose name is so many bytes of the path.
@@ -254,100 +252,85 @@ func (d *document) add(name int, value string) Reason {
 }
 
 // word reads a literal.
-func (d *document) word(w string) bool {
-	if len(d.s)-d.i < len(w) || d.s[d.i:d.i+len(w)] != w {
-		return false
+func word(s string, i int, w string) (int, bool) {
+	if len(s)-i < len(w) || s[i:i+len(w)] != w {
+		return i, false
 	}
-	d.i += len(w)
-	return true
+	return i + len(w), true
 }
 
 // number reads a number (RFC 8259 section 6).
-func (d *document) number() bool {
-	if d.s[d.i] == '-' {
-		d.i++
+func number(s string, i int) (_ int, ok bool) {
+	if s[i] == '-' {
+		i++
 	}
-	if d.i < len(d.s) && d.s[d.i] == '0' {
-		d.i++
-	} else if !d.digits() {
-		return false
+	if i < len(s) && s[i] == '0' {
+		i++
+	} else if i, ok = digits(s, i); !ok {
+		return i, false
 	}
-	if d.i < len(d.s) && d.s[d.i] == '.' {
-		d.i++
-		if !d.digits() {
-			return false
+	if i < len(s) && s[i] == '.' {
+		if i, ok = digits(s, i+1); !ok {
+			return i, false
 		}
 	}
-	if d.i < len(d.s) && d.s[d.i]|0x20 == 'e' {
-		d.i++
-		if d.i < len(d.s) && (d.s[d.i] == '+' || d.s[d.i] == '-') {
-			d.i++
+	if i < len(s) && s[i]|0x20 == 'e' {
+		i++
+		if i < len(s) && (s[i] == '+' || s[i] == '-') {
+			i++
 		}
-		return d.digits()
+		return digits(s, i)
 	}
-	return true
+	return i, true
 }
 
 // digits reads digits, one at least.
-func (d *document) digits() bool {
-	start := d.i
-	for d.i < len(d.s) && d.s[d.i]-'0' <= 9 {
-		d.i++
+func digits(s string, i int) (int, bool) {
+	start := i
+	for i < len(s) && s[i]-'0' <= 9 {
+		i++
 	}
-	return d.i > start
+	return i, i > start
 }
 
-// text reads a string. One without escapes is a part of the document.
-func (d *document) text() (string, bool) {
-	start := d.i + 1
-	end := special(d.s, start)
+// text reads a string behind its quote. One without escapes is a part of the
+// document.
+func (d *document) text(i int) (value string, next int, ok bool) {
+	end := special(d.s, i)
 	if end == len(d.s) {
-		return "", false
+		return "", i, false
 	}
 	if d.s[end] == '"' {
-		d.i = end + 1
-		return d.s[start:end], true
+		return d.s[i:end], end + 1, true
 	}
 	v := d.view
 	mark := v.mark()
-	var ok bool
-	v.buf, ok = d.unescape(v.buf, start, end)
-	return v.since(mark), ok
-}
-
-// key reads a string and appends it to b.
-func (d *document) key(b []byte) ([]byte, bool) {
-	start := d.i + 1
-	end := special(d.s, start)
-	if end == len(d.s) {
-		return b, false
-	}
-	if d.s[end] == '"' {
-		d.i = end + 1
-		return append(b, d.s[start:end]...), true
-	}
-	return d.unescape(b, start, end)
+	v.buf, next, ok = d.unescape(v.buf, i, end)
+	return v.since(mark), next, ok
 }
 
 // unescape reads a string that begins at start and has its first escape at end,
 // and appends it to b. Half a surrogate pair becomes U+FFFD, and so does one with
 // whatever escape follows: so the engine's parser does.
-func (d *document) unescape(b []byte, start, end int) ([]byte, bool) {
+func (d *document) unescape(b []byte, start, end int) (_ []byte, next int, ok bool) {
+	s := d.s
 	for {
-		b = append(b, d.s[start:end]...)
-		if end+1 >= len(d.s) {
-			return b, false
+		b = append(b, s[start:end]...)
+		if end == len(s) {
+			return b, end, false
 		}
-		switch d.s[end] {
+		switch s[end] {
 		case '"':
-			d.i = end + 1
-			return b, true
+			return b, end + 1, true
 		case '\\':
 		default:
-			return b, false // a control character
+			return b, end, false // a control character
+		}
+		if end+1 == len(s) {
+			return b, end, false
 		}
 		start = end + 2
-		switch c := d.s[end+1]; c {
+		switch c := s[end+1]; c {
 		case '"', '\\', '/':
 			b = append(b, c)
 		case 'b':
@@ -361,36 +344,33 @@ func (d *document) unescape(b []byte, start, end int) ([]byte, bool) {
 		case 't':
 			b = append(b, '\t')
 		case 'u':
-			r, ok := d.unit(start)
+			r, ok := unit(s, start)
 			if !ok {
-				return b, false
+				return b, end, false
 			}
 			start += 4
-			if utf16.IsSurrogate(r) && start+1 < len(d.s) && d.s[start] == '\\' && d.s[start+1] == 'u' {
-				low, ok := d.unit(start + 2)
+			if utf16.IsSurrogate(r) && start+1 < len(s) && s[start] == '\\' && s[start+1] == 'u' {
+				low, ok := unit(s, start+2)
 				if !ok {
-					return b, false
+					return b, end, false
 				}
 				r = utf16.DecodeRune(r, low)
 				start += 6
 			}
 			b = utf8.AppendRune(b, r)
 		default:
-			return b, false
+			return b, end, false
 		}
-		end = special(d.s, start)
-		if end == len(d.s) {
-			return b, false
-		}
+		end = special(s, start)
 	}
 }
 
 // unit returns the code unit of four hexadecimal digits.
-func (d *document) unit(i int) (r rune, ok bool) {
-	if len(d.s)-i < 4 {
+func unit(s string, i int) (r rune, ok bool) {
+	if len(s)-i < 4 {
 		return 0, false
 	}
-	for _, c := range []byte(d.s[i : i+4]) {
+	for _, c := range []byte(s[i : i+4]) {
 		digit := unhex[c]
 		if digit > 15 {
 			return 0, false
