@@ -41,7 +41,7 @@ var rooms = []struct {
 	{dir: "rules/waf", imports: []string{"filter", "rules", "rules/waf/..."}},
 	{dir: "geo", imports: []string{"filter", "geo/..."}},
 	{dir: "ratelimit", imports: []string{"filter"}},
-	{dir: "ratelimit/redis", imports: []string{"filter", "filter/ban", "ratelimit"}},
+	{dir: "ratelimit/redis", imports: []string{"filter", "filter/ban", "ratelimit", "rules/list"}},
 	{dir: "filter/policy", imports: []string{"filter/...", "rules/...", "geo", "ratelimit/..."}},
 	{dir: "filter/policy/watch"},
 	{dir: "deploy", imports: []string{"filter/...", "deploy/...", "rules"}},

@@ -309,7 +309,7 @@ func TestWaysToAServer(t *testing.T) {
 		cert, key, pool := certificate(t)
 		port := freePort(t)
 		acl := filepath.Join(t.TempDir(), "users.acl")
-		rights := "user default off\nuser moat on >s3cret~/@ ~moat:* &moat:* -@all +evalsha +eval +script|load +get +set +time +hget +hset +hdel +hgetall +publish +subscribe +ping +hello +client +cluster\n"
+		rights := "user default off\nuser moat on >s3cret~/@ ~moat:* &moat:* -@all +evalsha +eval +script|load +get +set +del +time +hget +hset +hdel +hlen +hgetall +hscan +publish +subscribe +ping +hello +client +cluster\n"
 		if err := os.WriteFile(acl, []byte(rights), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -324,10 +324,17 @@ func TestWaysToAServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := new(Store)
+		s := &Store{ctx: t.Context()}
 		s.client.Store(&client)
 		defer client.Close()
 		ask(t, s)
+		l, err := s.List("abuse", ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		<-l.Ready()
+		doEdit(t, l, entries("192.0.2.1"), nil, 1)
 		if err := s.tryPutBans(t.Context(), []ban.Change{{Ban: ban.Ban{Prefix: prefix("192.0.2.1")}}}); err != nil {
 			t.Error(err)
 		}
