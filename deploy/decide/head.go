@@ -166,10 +166,10 @@ func parseFields(text string) (http.Header, error) {
 		if !ok || !httpguts.ValidHeaderFieldName(name) {
 			return nil, errField
 		}
-		value = textproto.TrimString(value)
-		if !httpguts.ValidHeaderFieldValue(value) {
+		if !httpguts.ValidHeaderFieldValue(value) { // before trimming, which takes line ends too
 			return nil, errField
 		}
+		value = textproto.TrimString(value)
 		name = textproto.CanonicalMIMEHeaderKey(name)
 		if before := header[name]; before != nil || len(values) == 0 {
 			header[name] = append(before, value)

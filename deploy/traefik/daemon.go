@@ -225,6 +225,9 @@ func (l *link) exchange(head []byte, hasBody bool, body *sentBody, deadline time
 	if res.StatusCode != http.StatusOK {
 		return nil, nil, fmt.Errorf("%w: %s: %s", errRefused, res.Status, bytes.TrimSpace(content))
 	}
+	if v := res.Header.Get("Moat-Verdict"); v != "pass" && v != "answer" {
+		return nil, nil, fmt.Errorf("%w: no verdict", errRefused)
+	}
 	if !body.ended {
 		_, err = io.WriteString(l.conn, "0\r\n\r\n")
 		res.Close = res.Close || err != nil

@@ -109,7 +109,7 @@ func (m *Moat) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		m.undecided(rw, r, body, err)
 		return
 	}
-	if res.Header.Get("Moat-Verdict") == "answer" {
+	if res.Header.Get("Moat-Verdict") != "pass" {
 		m.daemon.put(l)
 		answer(rw, res.Header.Get("Moat-Status"), content)
 		return
