@@ -124,7 +124,7 @@ func (v *View) header(h *http.Request) Reason {
 		list = append(list, Pair{"Transfer-Encoding", strings.Join(h.TransferEncoding, ", ")})
 	}
 	if h.ContentLength > 0 && len(h.Header["Content-Length"]) == 0 {
-		list = append(list, Pair{"Content-Length", v.number(int(h.ContentLength))})
+		list = append(list, Pair{"Content-Length", v.longNumber(h.ContentLength)})
 	}
 	v.list[headers] = list
 	if len(list) > maxHead || len(v.list[cookies]) > maxHead {

@@ -129,12 +129,15 @@ func (v *View) since(mark int) string {
 }
 
 // number returns a number as text.
-func (v *View) number(n int) string {
+func (v *View) number(n int) string { return v.longNumber(int64(n)) }
+
+// longNumber is number for lengths that no memory holds.
+func (v *View) longNumber(n int64) string {
 	if 0 <= n && n < 100 {
-		return strconv.Itoa(n) // without allocation
+		return strconv.FormatInt(n, 10) // without allocation
 	}
 	mark := v.mark()
-	v.buf = strconv.AppendInt(v.buf, int64(n), 10)
+	v.buf = strconv.AppendInt(v.buf, n, 10)
 	return v.since(mark)
 }
 
