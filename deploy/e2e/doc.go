@@ -1,5 +1,6 @@
 // Package e2e runs one table of requests and a set of scenarios against real
-// servers with moat inside: "moat serve", and Caddy with the moat directive.
+// servers with moat inside: "moat serve", Caddy with the moat directive, and Traefik
+// with the plugin and a daemon.
 //
 // The table, testdata/conformance.json, holds requests as raw bytes and what
 // must be answered. The package reads the rows, fills in their variables, sends

@@ -22,7 +22,7 @@ func newProxy(server string) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{MaxIdleConnsPerHost: 200, IdleConnTimeout: 90 * time.Second, DisableCompression: true, Protocols: new(http.Protocols)}
+	transport := &http.Transport{MaxIdleConnsPerHost: 200, IdleConnTimeout: 90 * time.Second, Protocols: new(http.Protocols)}
 	switch target.Scheme {
 	case "http":
 		transport.Protocols.SetHTTP1(true)
