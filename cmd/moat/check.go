@@ -16,7 +16,8 @@ import (
 const checkUsage = `Usage: moat check [--format text|json] POLICY...
 
 Reads each policy and everything that it names, as a reload would, and reports
-every fault with its place. Exit code 0: none, 1: some, 2: wrong call.
+every fault with its place. With waf.engine fast it also names the payload rules
+because of which requests need the engine all the same. Exit code 0: none, 1: some, 2: wrong call.
 
 Flags:
 `
@@ -95,9 +96,27 @@ func check(args []string, stdout, stderr io.Writer) int {
 			s := c.Summary
 			fmt.Fprintf(stdout, "%s: good: %d access rules, %d tiers, %d payload rules, %d lists with %d entries, %d countries, %d auth methods\n",
 				c.Policy, s.AccessRules, s.Tiers, s.PayloadRules, s.Lists, s.ListEntries, s.Countries, s.AuthMethods)
+			printFast(stdout, c.Policy, s.Fast)
 		}
 	}
 	return code
+}
+
+// printFast says which payload rules cost the fast engine its speed, and why. They
+// are no faults: the verdicts are right with them.
+func printFast(w io.Writer, file string, f *policy.FastEngine) {
+	if f == nil {
+		return
+	}
+	if f.ProofOff != "" {
+		fmt.Fprintf(w, "%s: engine fast: every request goes through the engine: %s\n", file, f.ProofOff)
+	}
+	if f.GateOff != "" {
+		fmt.Fprintf(w, "%s: engine fast: every rule is evaluated: %s\n", file, f.GateOff)
+	}
+	for _, c := range f.Costly {
+		fmt.Fprintf(w, "%s: engine fast: rule %d sends requests through the engine: %s\n", file, c.Rule, c.Reason)
+	}
 }
 
 func checkOne(file string) checked {

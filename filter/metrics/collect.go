@@ -36,7 +36,7 @@ var (
 var descs = []*prometheus.Desc{
 	descRequests, descRefusals, descDetected, descStageErrors, descPanics, descReloads, descPolicy, descLoaded,
 	descRules, descWritten, descDropped, descWriteErrors, descTierBytes, descTierLimit, descTierEntries,
-	descTierFull, descEntries, descRefresh,
+	descTierFull, descEntries, descRefresh, descPaths, descHandovers,
 }
 
 // Describe implements prometheus.Collector.
@@ -78,6 +78,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		counter(descDetected, m.detected[i].Load(), stage)
 		counter(descStageErrors, m.stageErrors[i].Load(), stage)
 	}
+	m.collectPayloads(counter)
 	counter(descPanics, m.panics.Load())
 	counter(descReloads, m.reloads[0].Load(), "failed")
 	counter(descReloads, m.reloads[1].Load(), "ok")

@@ -75,6 +75,7 @@ type Metrics struct {
 	panics      atomic.Uint64
 	reloads     [2]atomic.Uint64 // failed, ok
 	seconds     prometheus.Histogram
+	payloads    payloads
 
 	mu        sync.Mutex
 	policy    *Policy

@@ -17,6 +17,7 @@ import (
 	"github.com/moatwaf/moat/filter"
 	"github.com/moatwaf/moat/filter/auth"
 	"github.com/moatwaf/moat/geo"
+	"github.com/moatwaf/moat/ratelimit/redis"
 	"github.com/moatwaf/moat/rules"
 	"github.com/moatwaf/moat/rules/list"
 )
@@ -31,6 +32,8 @@ type Summary struct {
 	Lists        int `json:"lists"`
 	ListEntries  int `json:"list_entries"`
 	Countries    int `json:"countries"`
+
+	Fast *FastEngine `json:"fast_engine,omitempty"` // nil with waf.engine: plain
 }
 
 // Compiled is a policy that is ready to decide.
@@ -44,6 +47,7 @@ type Compiled struct {
 
 	bans      *bans
 	lists     map[string]addrSet
+	stores    map[string]*redis.List
 	sets      map[setKey]*list.Set
 	remotes   map[remoteKey]*remote
 	keys      map[keysKey]*issuerKeys
@@ -106,6 +110,11 @@ type loader struct {
 	methods   map[methodKey]auth.Method
 	databases []*geo.Database
 
+	store       *openStore // nil if the policy names none, or is only checked
+	storeOpened bool
+	storeURL    string
+	stores      map[string]*redis.List // lists in the store
+
 	ids      ids  // of rules and tiers
 	knowsASN bool // a database has networks
 }
@@ -140,6 +149,7 @@ func load(ctx context.Context, o Options, s *state) (*Compiled, error) {
 		Summary:   l.summary,
 		bans:      l.banned,
 		lists:     l.named,
+		stores:    l.stores,
 		sets:      l.sets,
 		remotes:   l.remotes,
 		keys:      l.keys,

@@ -2,11 +2,13 @@ package policy
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/moatwaf/moat/filter"
+	"github.com/moatwaf/moat/filter/metrics"
 	"github.com/moatwaf/moat/rules"
 	"github.com/moatwaf/moat/rules/waf"
 )
@@ -29,6 +31,16 @@ func (l *loader) payloadStage() (stage filter.Stage, mode string) {
 		Methods:      values(w.Methods),
 		ContentTypes: values(w.ContentTypes),
 		Fast:         w.Engine == "fast",
+		Warm:         !l.state.checking,
+	}
+	if m := l.options.Metrics; m != nil {
+		c.Observe = func(j waf.Judged) {
+			p := metrics.Payload{Path: j.Path.String(), Cause: j.Cause, What: j.What}
+			if j.Rule != 0 {
+				p.What = strconv.Itoa(j.Rule)
+			}
+			m.PayloadJudged(p)
+		}
 	}
 	unread := false
 	for _, at := range w.Include {
@@ -62,7 +74,40 @@ func (l *loader) payloadStage() (stage filter.Stage, mode string) {
 		}
 	}
 	l.summary.PayloadRules = s.NumRules()
+	l.summary.Fast = fastSummary(s, c.Fast)
 	return s, w.Mode.Value
+}
+
+// FastEngine is what the fast engine of the payload rules can do with a policy.
+type FastEngine struct {
+	// ProofOff says why no request passes without the engine; empty if clean ones do.
+	ProofOff string `json:"proof_off,omitempty"`
+	// GateOff says why rules that cannot match are evaluated; empty if they are not.
+	GateOff string `json:"gate_off,omitempty"`
+	// Costly are the rules because of which requests that reach them go through the
+	// engine, in the order of their numbers.
+	Costly []CostlyRule `json:"costly,omitempty"`
+	// Always is how many rules the engine evaluates for every request that it gets.
+	Always int `json:"always"`
+}
+
+// CostlyRule is a rule that costs the fast engine its speed.
+type CostlyRule struct {
+	Rule   int    `json:"rule"`
+	Reason string `json:"reason"`
+}
+
+// fastSummary returns what the fast engine can do; nil if it is not asked for.
+func fastSummary(s *waf.Stage, fast bool) *FastEngine {
+	if !fast {
+		return nil
+	}
+	f := &FastEngine{ProofOff: s.ProofOff(), GateOff: s.GateOff(), Always: len(s.Candidates())}
+	unproved := s.Unproved()
+	for _, rule := range slices.Sorted(maps.Keys(unproved)) {
+		f.Costly = append(f.Costly, CostlyRule{rule, unproved[rule]})
+	}
+	return f
 }
 
 // addPayloadFaults reports what the payload stage found, faults of the policy's
