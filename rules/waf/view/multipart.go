@@ -13,6 +13,10 @@ const (
 	maxFields   = 16
 )
 
+// maxBoundary is more than RFC 2046 section 5.1.1 lets a boundary have, in bytes,
+// and less than makes the engine's parser read a line in pieces.
+const maxBoundary = 200
+
 // multipart sets the fields and files of a multipart body (RFC 7578) that has one
 // reading: every line ends with CRLF, no header goes on in a second line, no
 // parameter but filename* is extended, nothing but an empty line stands before the
@@ -82,14 +86,13 @@ func (v *View) boundary() (string, bool) {
 	if len(media) == len("multipart/form-data") && hasPrefixFold(media, "multipart/form-data") {
 		var p parameters
 		if v.parameters(&p, v.media[len(media):]) {
-			return p.boundary, p.boundary != ""
+			return p.boundary, p.boundary != "" && len(p.boundary) <= maxBoundary
 		}
 	}
 	media, all, err := mime.ParseMediaType(v.media)
-	if err != nil || !strings.HasPrefix(media, "multipart/") {
-		return "", false
-	}
-	return all["boundary"], all["boundary"] != "" && !strings.ContainsAny(all["boundary"], "\r\n")
+	boundary := all["boundary"]
+	return boundary, err == nil && strings.HasPrefix(media, "multipart/") &&
+		boundary != "" && len(boundary) <= maxBoundary && !strings.ContainsAny(boundary, "\r\n")
 }
 
 // cutPart returns the content of a part and what follows the boundary behind it.

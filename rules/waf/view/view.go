@@ -63,13 +63,15 @@ func (v *View) Reset() {
 	v.clean = true
 	v.request, v.phase, v.getSize, v.media = nil, 0, 0, ""
 	v.single = defaults
-	for i := range v.list {
-		if cap(v.list[i]) > keepPairs {
-			v.list[i] = nil
-			continue
+	for i := firstList; i < numLists; i++ {
+		list := &v.list[i]
+		switch {
+		case cap(*list) > keepPairs:
+			*list = nil
+		case len(*list) > 0:
+			clear(*list)
+			*list = (*list)[:0]
 		}
-		clear(v.list[i])
-		v.list[i] = v.list[i][:0]
 	}
 	if cap(v.buf) > keepBuffer {
 		v.buf = nil
