@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -176,8 +177,51 @@ func TestTraefikWithoutDaemon(t *testing.T) {
 				if status, _ := ask(); status != http.StatusUnauthorized {
 					t.Errorf("with a new daemon: %d, want 401", status)
 				}
+
+				// A daemon that takes questions and does not answer.
+				if err := g.daemon.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+				for range 3 {
+					if status, took := ask(); status != want || took < 400*time.Millisecond || took > 10*time.Second {
+						t.Errorf("a daemon that hangs: %d after %v, want %d after 500ms", status, took, want)
+					}
+				}
+				if err := g.daemon.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+					t.Fatal(err)
+				}
+				if status, _ := ask(); status != http.StatusUnauthorized {
+					t.Errorf("a daemon that goes on: %d, want 401", status)
+				}
 			})
 		}
+	}
+}
+
+// TestTraefikIdentityHeaders holds that an upstream never gets an identity that the
+// client made up: with a decision, and without where requests pass unjudged.
+func TestTraefikIdentityHeaders(t *testing.T) {
+	skipShort(t)
+	for _, target := range traefikTargets(t) {
+		t.Run(target.Name(), func(t *testing.T) {
+			f := newFixtures(t)
+			g := target.(*traefikTarget)
+			g.change = strings.NewReplacer("onUnavailable: block", "onUnavailable: pass", "retry: 2s", "retry: 0s").Replace
+			addr := g.Start(t, f.policy, "http://"+identities(t))
+			made := []string{"X-Remote-User: admin", "X_Remote_User: admin", "X-Remote-user: admin"}
+			for _, c := range []forwardAuthCase{
+				{name: "open path", path: "/", fields: made, upstream: "user []"},
+				{name: "with a token", path: "/api/me", token: f.vars["TOKEN_OK"], fields: made, upstream: `user ["anna"]`},
+				{name: "without a daemon", path: "/", fields: made, upstream: "user []"},
+			} {
+				if c.name == "without a daemon" {
+					g.daemon.stop(t)
+				}
+				if status, _, body := askForward(t, addr, c); status != http.StatusOK || body != c.upstream {
+					t.Errorf("%s: %d %q, want 200 %q", c.name, status, body, c.upstream)
+				}
+			}
+		})
 	}
 }
 
