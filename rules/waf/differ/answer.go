@@ -2,6 +2,7 @@ package differ
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"time"
 
@@ -35,9 +36,10 @@ func (a Answer) String() string {
 	return s
 }
 
-// clean reports whether no rule has found anything.
+// clean reports whether no rule has found anything. A score alone is no finding: a
+// rule that is not logged may set it for every request.
 func (a *Answer) clean() bool {
-	return a.Verdict == filter.Continue && a.Findings == 0 && a.Score == 0 && !a.Failed
+	return a.Verdict == filter.Continue && a.Findings == 0 && !a.Failed
 }
 
 // agrees reports whether got, the fast engine's, is right if want is.
@@ -59,7 +61,7 @@ func ask(s *waf.Stage, r *Request) (a Answer) {
 	fr.Client = fr.Peer
 	defer func() {
 		if v := recover(); v != nil {
-			a = Answer{Failed: true, Rules: fmt.Sprint("panic: ", v)}
+			a = Answer{Failed: true, Rules: fmt.Sprint("panic: ", v, " ", where())}
 		}
 	}()
 	in, err := s.Inspect(fr)
@@ -71,5 +73,21 @@ func ask(s *waf.Stage, r *Request) (a Answer) {
 		Verdict: d.Verdict, Reason: d.Reason, Rule: d.Rule, Status: d.StatusCode(),
 		Score: in.Score, Threshold: in.Threshold, Rules: fmt.Sprint(in.Rules), Findings: len(in.Rules), Proved: in.Proved,
 		Dear: d.Reason == filter.ReasonOversize && strings.Contains(d.Detail, "costs too much"),
+	}
+}
+
+// where returns the innermost functions of a panic that are not the runtime's.
+func where() string {
+	var names []string
+	pc := make([]uintptr, 40)
+	frames := runtime.CallersFrames(pc[:runtime.Callers(3, pc)])
+	for {
+		f, more := frames.Next()
+		if !strings.HasPrefix(f.Function, "runtime.") && len(names) < 3 {
+			names = append(names, fmt.Sprintf("%s:%d", f.Function[strings.LastIndexByte(f.Function, '/')+1:], f.Line))
+		}
+		if !more {
+			return strings.Join(names, " < ")
+		}
 	}
 }

@@ -3,6 +3,7 @@ package differ
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/moatwaf/moat/rules/waf"
@@ -53,6 +54,9 @@ const (
 	// Dear is a request that one engine refuses for its cost, and the other does
 	// not: what an engine may cost is its own.
 	Dear
+	// Fails is a request on which the plain engine fails: there is nothing to hold
+	// the fast one against.
+	Fails
 	// Differs is an answer that the plain engine never gives.
 	Differs
 )
@@ -78,6 +82,10 @@ func (p *Pair) Compare(r *Request) Comparison { return p.compare(r, mostTries) }
 func (p *Pair) compare(r *Request, most int) Comparison {
 	c := Comparison{Fast: ask(p.fast, r), Plain: ask(p.plain, r)}
 	if c.Plain.agrees(&c.Fast) {
+		return c
+	}
+	if c.Plain.Failed && !strings.HasPrefix(c.Fast.Rules, "panic") {
+		c.Outcome = Fails
 		return c
 	}
 	if c.Fast.Dear || c.Plain.Dear {

@@ -43,7 +43,7 @@ type Figures struct {
 	Requests, Proved, Blocked, Findings int
 	Refused                             int // by net/http's server itself
 	RuleSets, NotLoaded, Off            int
-	Wavers, Dear                        int
+	Wavers, Dear, Fails                 int
 	Differences                         int
 	Kinds                               map[string]int
 }
@@ -51,8 +51,8 @@ type Figures struct {
 // String returns the figures in one line.
 func (f *Figures) String() string {
 	return fmt.Sprintf("%d requests (%d proved clean, %d refused, %d let through with findings; net/http itself refused %d more), %d rule sets (%d without the fast path, %d that no engine loads), "+
-		"%d set aside where plain wavers, %d refused for their cost, %d differences of %d kinds",
-		f.Requests, f.Proved, f.Blocked, f.Findings, f.Refused, f.RuleSets, f.Off, f.NotLoaded, f.Wavers, f.Dear, f.Differences, len(f.Kinds))
+		"%d set aside where plain wavers, %d where it fails, %d refused for their cost, %d differences of %d kinds",
+		f.Requests, f.Proved, f.Blocked, f.Findings, f.Refused, f.RuleSets, f.Off, f.NotLoaded, f.Wavers, f.Fails, f.Dear, f.Differences, len(f.Kinds))
 }
 
 // run is a run under way.
@@ -261,6 +261,8 @@ func (x *run) count(c *Comparison) {
 		x.f.Wavers++
 	case Dear:
 		x.f.Dear++
+	case Fails:
+		x.f.Fails++
 	case Differs:
 		x.f.Differences++
 	}
