@@ -114,3 +114,24 @@ func TestTokenMemoryInParallel(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestSameString holds the comparison against that of the language.
+func TestSameString(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 20_000 {
+		a := make([]byte, random.IntN(40))
+		for i := range a {
+			a[i] = byte('a' + random.IntN(2))
+		}
+		b := append([]byte(nil), a...)
+		if len(b) > 0 && random.IntN(2) == 0 {
+			b[random.IntN(len(b))] ^= byte(1 << random.IntN(8))
+		}
+		if random.IntN(10) == 0 {
+			b = append(b, 'a')
+		}
+		if got := sameString(string(a), string(b)); got != (string(a) == string(b)) {
+			t.Fatalf("%q and %q: %v", a, b, got)
+		}
+	}
+}
