@@ -39,7 +39,9 @@ func (r *Request) act(a *action) {
 			r.effects.Processor = a.text
 		}
 	case actEngine:
-		r.effects.EngineOff = !a.on
+		// Where the engine only detects, findings are findings all the same, but an
+		// allow does nothing.
+		r.effects.EngineOff, r.passive = a.text == "off", a.text != "on"
 	}
 }
 

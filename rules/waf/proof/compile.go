@@ -341,7 +341,7 @@ func (c *compiler) setvar(r *seclang.Rule, l *link, s string) string {
 	}
 	out.key, out.value = c.bind(out.key, r), c.bind(out.value, r)
 	if !strings.Contains(s, "=") {
-		out.value = nil
+		return "the engine fails on a setvar without a value" // it has no macro to expand
 	}
 	for _, m := range []macro{out.key, out.value} {
 		if why := c.readable(m, false); why != "" {
@@ -387,13 +387,9 @@ func (c *compiler) ctl(l *link, s string) string {
 	case "requestBodyProcessor":
 		out.kind, out.text = actBodyProcessor, strings.ToUpper(value)
 	case "ruleEngine":
-		out.kind = actEngine
-		switch strings.ToLower(value) {
-		case "on":
-			out.on = true
-		case "off":
-		case "detectiononly":
-			return "" // findings are findings
+		out.kind, out.text = actEngine, strings.ToLower(value)
+		switch out.text {
+		case "on", "off", "detectiononly":
 		default:
 			return ""
 		}

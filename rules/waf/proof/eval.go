@@ -23,6 +23,7 @@ type Request struct {
 	effects   Effects
 	skipAfter string // no marker of that name has come yet
 	allowed   bool
+	passive   bool // the engine is not on
 
 	rule    *rule // being evaluated
 	matches []found

@@ -107,6 +107,17 @@ type engine struct {
 
 func load(tb testing.TB, files []seclang.File) *engine {
 	tb.Helper()
+	e, err := tryLoad(files)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(e.close)
+	return e
+}
+
+func (e *engine) close() { _ = e.waf.(io.Closer).Close() }
+
+func tryLoad(files []seclang.File) (*engine, error) {
 	files = slices.Concat([]seclang.File{{Name: "base", Text: base}}, files)
 	conf := coraza.NewWAFConfig().WithRootFS(coreruleset.FS)
 	for _, f := range files {
@@ -118,23 +129,18 @@ func load(tb testing.TB, files []seclang.File) *engine {
 	}
 	waf, err := coraza.NewWAF(conf)
 	if err != nil {
-		tb.Fatal(err)
+		return nil, err
 	}
-	tb.Cleanup(func() { _ = waf.(io.Closer).Close() })
-	return &engine{waf, compile(tb, files, waf), view.New(view.Options{Arguments: 1000, JSONDepth: 1024})}
-}
-
-func compile(tb testing.TB, files []seclang.File, waf coraza.WAF) *Proof {
-	tb.Helper()
 	program, err := seclang.Parse(files)
 	if err != nil {
-		tb.Fatal(err)
+		return nil, err
 	}
-	return New(program, waf, Options{
+	p := New(program, waf, Options{
 		Actions:    []string{ownKeys},
 		Unreported: []int{949110, 949111},
 		ReadFile:   func(name string) ([]byte, error) { return fs.ReadFile(coreruleset.FS, name) },
 	})
+	return &engine{waf, p, view.New(view.Options{Arguments: 1000, JSONDepth: 1024})}, nil
 }
 
 // message is a request with its body.

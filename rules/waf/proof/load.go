@@ -23,6 +23,7 @@ type loader struct {
 	everSet map[int]bool
 	smears  []string // beginnings of names that a rule may have set
 	walked  []bool
+	gone    []uint64 // rules that were excluded when their turn came
 
 	// A rule that remains may pass over what stands before these places.
 	until     int    // within the phase
@@ -42,7 +43,7 @@ type removal struct {
 // load decides the rules of both phases.
 func (l *loader) load() {
 	l.changed, l.everSet = map[int]bool{}, map[int]bool{}
-	l.walked = make([]bool, len(l.rules))
+	l.walked, l.gone = make([]bool, len(l.rules)), make([]uint64, len(l.r.removed))
 	for phase := 1; phase <= 2; phase++ {
 		l.until = 0
 		l.phase(phase)
@@ -59,6 +60,7 @@ func (l *loader) phase(phase int) {
 			continue
 		}
 		if hasBit(l.r.removed, i) {
+			setBit(l.gone, i)
 			continue
 		}
 		if l.untilMark != "" && ru.mark == l.untilMark {

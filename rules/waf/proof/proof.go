@@ -137,6 +137,10 @@ func New(program *seclang.Program, waf coraza.WAF, o Options) *Proof {
 	if p.off = gate.Unsound(program, o.Actions); p.off != "" {
 		return p
 	}
+	if mode := program.Settings["secruleengine"]; !strings.EqualFold(mode, "on") {
+		p.off = "the engine is not on"
+		return p
+	}
 	c := &compiler{program: program, compiled: compiled, options: o}
 	c.compile()
 	c.captureReads()
@@ -145,7 +149,7 @@ func New(program *seclang.Program, waf coraza.WAF, o Options) *Proof {
 	l := &loader{compiler: c, r: &Request{proof: p, loading: true, removed: make([]uint64, (len(c.rules)+63)/64)}}
 	l.r.tx = newTX(c.names, c.slots)
 	l.load()
-	p.removed = slices.Clone(l.r.removed)
+	p.removed = l.gone
 
 	pr := &prober{loader: l}
 	pr.arrange()
@@ -227,11 +231,13 @@ func (r *Request) End() {
 	}
 	r.view = nil
 	r.tx.reset()
-	copy(r.removed, r.proof.removed)
-	r.removes = false
+	if r.removes {
+		clear(r.removed)
+		r.removes = false
+	}
 	clear(r.hidden)
 	r.hidden = r.hidden[:0]
-	r.effects, r.skipAfter, r.allowed = Effects{}, "", false
+	r.effects, r.skipAfter, r.allowed, r.passive = Effects{}, "", false, false
 	clear(r.matches[:cap(r.matches)])
 	if cap(r.matches) > 1024 {
 		r.matches = nil
@@ -351,6 +357,9 @@ func (r *Request) run(n int) Result {
 				if from = r.behind(ru); r.failed != "" {
 					return Result{Rule: ru.id, Why: r.failed, Cost: r.cost}
 				}
+			}
+			if r.passive {
+				continue
 			}
 			switch ru.allow {
 			case allowPhase:

@@ -18,7 +18,7 @@ import (
 type arena struct{ buf []byte }
 
 // keepArena bounds what is kept from one value to the next.
-const keepArena = 256 << 10
+const keepArena = 1 << 20
 
 func (a *arena) reset() {
 	if cap(a.buf) > keepArena {
