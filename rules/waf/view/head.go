@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/moatwaf/moat/filter"
@@ -36,27 +37,51 @@ func (v *View) connection(r *filter.Request) {
 	if !client.IsValid() {
 		client = r.Peer
 	}
-	port := 0
+	v.single[remotePort] = "0"
 	if client.IsValid() {
 		mark := v.mark()
 		v.buf = client.AppendTo(v.buf)
 		v.single[remoteAddr] = v.since(mark)
 		if client == r.Peer {
-			if ap, err := netip.ParseAddrPort(r.HTTP.RemoteAddr); err == nil {
-				port = int(ap.Port())
+			if port, ok := portOf(r.HTTP.RemoteAddr, v.single[remoteAddr]); ok {
+				v.single[remotePort] = port
+			} else if ap, err := netip.ParseAddrPort(r.HTTP.RemoteAddr); err == nil {
+				v.single[remotePort] = v.number(int(ap.Port()))
 			}
 		}
 	}
-	v.single[remotePort] = v.number(port)
-
-	server := localAddr(r.HTTP)
-	if server.IsValid() {
-		mark := v.mark()
-		v.buf = server.Addr().AppendTo(v.buf)
-		v.single[serverAddr] = v.since(mark)
+	if server := localAddr(r.HTTP); server != v.server || v.serverPort == "" {
+		v.server, v.serverAddr = server, ""
+		if server.IsValid() {
+			v.serverAddr = server.Addr().String()
+		}
+		v.serverPort = strconv.Itoa(int(server.Port()))
 	}
-	v.single[serverPort] = v.number(int(server.Port()))
+	v.single[serverAddr], v.single[serverPort] = v.serverAddr, v.serverPort
 	v.single[serverName] = r.Host
+}
+
+// portOf returns the port of "addr:port", or of "[addr]:port", as it stands there.
+// ok is false for every other form, also where it could be read.
+func portOf(remote, addr string) (port string, ok bool) {
+	if strings.IndexByte(addr, ':') < 0 {
+		port, ok = strings.CutPrefix(remote, addr)
+	} else if remote, ok = strings.CutPrefix(remote, "["); ok {
+		if port, ok = strings.CutPrefix(remote, addr); ok {
+			port, ok = strings.CutPrefix(port, "]")
+		}
+	}
+	if port, colon := strings.CutPrefix(port, ":"); ok && colon && port != "" && port[0] != '0' && len(port) <= 5 {
+		n := 0
+		for i := range len(port) {
+			if port[i] < '0' || port[i] > '9' {
+				return "", false
+			}
+			n = n*10 + int(port[i]-'0')
+		}
+		return port, n <= 0xffff
+	}
+	return "", false
 }
 
 // localAddr returns the address at which net/http took the connection; the zero

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"net/netip"
 	"strconv"
 	"sync"
 	"unsafe"
@@ -29,6 +30,10 @@ type View struct {
 	path    []byte  // the name of the last of them
 	getSize int     // bytes of the arguments of the query
 	media   string  // the first Content-Type
+
+	// The server's address is the same for one request after the other, and stays.
+	server                 netip.AddrPort
+	serverAddr, serverPort string
 }
 
 // What a View keeps from one request to the next.
