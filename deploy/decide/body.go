@@ -67,12 +67,9 @@ func (b *body) Read(p []byte) (int, error) {
 // Close implements io.Closer.
 func (b *body) Close() error { return nil }
 
-// withhold makes a request whose body the host cannot send one that no rule misses
-// anything of: as if it had come with an empty body.
+// withhold makes of a request whose body the host cannot send one with an empty body:
+// what its header says is judged, and no rule misses what is not there.
 func withhold(hr *http.Request) {
 	hr.Body, hr.ContentLength, hr.TransferEncoding = http.NoBody, 0, nil
 	hr.Header["Content-Length"] = []string{"0"}
-	delete(hr.Header, "Content-Type")
-	delete(hr.Header, "Content-Encoding")
-	delete(hr.Header, "Expect")
 }

@@ -156,6 +156,10 @@ func (h *Handler) decide(w http.ResponseWriter, post *http.Request) {
 		return
 	}
 	_ = controller.SetReadDeadline(time.Time{})
+	session := sessionOf(post)
+	if session != nil {
+		session.release(0) // the host asks on, so the last request has ended
+	}
 	if malformed != nil {
 		h.refuseMalformed(w, post, q)
 		return
@@ -210,12 +214,12 @@ func (h *Handler) decide(w http.ResponseWriter, post *http.Request) {
 		upstream = nil
 	}
 	tellAnswer(out, rec, upstream)
-	if s := sessionOf(post); s != nil && q.report && r.EndAwaited() {
+	if session != nil && q.report && r.EndAwaited() {
 		out["Moat-Report"] = reportEnd
 		if r.StatusAwaited() {
 			out["Moat-Report"] = reportStatus
 		}
-		keep = s.keep(r)
+		keep = session.keep(r)
 	}
 	if pipeline.Conceals() {
 		missing := &recorder{header: make(http.Header), below: w}
