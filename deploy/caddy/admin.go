@@ -17,6 +17,7 @@ import (
 //	GET  /moat/status   the running policies, as JSON
 //	POST /moat/reload   reads every policy again; the faults, if any, as JSON
 //	     /moat/bans     lists, makes and lifts bans
+//	     /moat/lists    shows and edits address lists
 type Admin struct{}
 
 // CaddyModule implements caddy.Module.
@@ -73,6 +74,7 @@ func adminRoutes() http.Handler {
 	mux.HandleFunc("GET /moat/status", serveStatus)
 	mux.HandleFunc("POST /moat/reload", serveReload)
 	policy.HandleBans(mux, Running)
+	policy.HandleLists(mux, Running)
 	return mux
 }
 

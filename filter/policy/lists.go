@@ -22,6 +22,7 @@ type List struct {
 type ListSource struct {
 	File    rules.Located[string] `yaml:"file" doc:"file with one address, prefix or range a line"`
 	URL     rules.Located[string] `yaml:"url" doc:"where the list is published, by https or http"`
+	Store   rules.Located[string] `yaml:"store" doc:"name of a list that is kept in the policy's store, edited there by moat lists or POST /moat/lists/NAME, and the same on all nodes"`
 	Format  rules.Located[string] `yaml:"format" enum:"auto|plain|netset|spamhaus" doc:"notation; default: told from the content"`
 	Every   time.Duration         `yaml:"every" min:"1m" doc:"interval of refreshes; default 1h"`
 	MaxSize rules.Size            `yaml:"max_size" min:"1KiB" max:"1GiB" doc:"largest list that is taken from the URL; default 64MiB"`
@@ -38,15 +39,28 @@ func (s *List) UnmarshalRules(n *rules.Node) rules.Errors {
 		if errs := n.Decode(s.Source); len(errs) > 0 {
 			return errs
 		}
-		switch file, url := s.Source.File.Set(), s.Source.URL.Set(); {
-		case file && url:
-			return rules.Errors{s.Source.URL.Errorf("make two lists of it and name both where they are used", "a list has a file or a url, not both")}
-		case !file && !url:
-			return rules.Errors{n.Errorf("write file: or url:", "the list says not where it comes from")}
-		}
-		return nil
+		return s.Source.check(n)
 	}
-	return n.Expected("a list of addresses, or a mapping with file or url", "")
+	return n.Expected("a list of addresses, or a mapping with file, url or store", "")
+}
+
+// check reports what a list says too much, or too little.
+func (s *ListSource) check(n *rules.Node) rules.Errors {
+	var places []rules.Located[string]
+	for _, at := range []rules.Located[string]{s.File, s.URL, s.Store} {
+		if at.Set() {
+			places = append(places, at)
+		}
+	}
+	switch {
+	case len(places) == 0:
+		return rules.Errors{n.Errorf("write file:, url: or store:", "the list says not where it comes from")}
+	case len(places) > 1:
+		return rules.Errors{places[1].Errorf("make two lists of it and name both where they are used", "a list has one of file, url and store")}
+	case s.Store.Set() && (s.Format.Set() || s.Every != 0 || s.MaxSize != 0):
+		return rules.Errors{s.Store.Errorf("remove them", "a list in the store has neither format, every nor max_size")}
+	}
+	return nil
 }
 
 // JSONSchema implements rules.Describer.
@@ -91,6 +105,9 @@ func (l *loader) list(name string, spec *List) addrSet {
 	format, err := list.ParseFormat(spec.Source.Format.Value)
 	if err != nil {
 		return nil // the decoder has reported it
+	}
+	if spec.Source.Store.Set() {
+		return l.stored(name, spec.Source)
 	}
 	if spec.Source.URL.Set() {
 		return l.published(name, spec.Source, format)

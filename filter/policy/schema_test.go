@@ -102,7 +102,7 @@ func TestSchemaAgreesWithTheDecoder(t *testing.T) {
 }
 
 // schemaIsSilent are the policies that a schema lets pass and the decoder does not.
-var schemaIsSilent = map[string]bool{"list-file-and-url": true, "list-without-source": true}
+var schemaIsSilent = map[string]bool{"list-file-and-url": true, "list-store-and-file": true, "list-store-with-interval": true, "list-without-source": true}
 
 func FuzzPolicy(f *testing.F) {
 	for _, pattern := range []string{"testdata/good/*.yaml", "testdata/bad/*.yaml"} {

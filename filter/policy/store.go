@@ -59,10 +59,11 @@ type openStore struct {
 	store  *redis.Store
 	shared *ratelimit.Shared
 	users  int
+	lists  map[string]*storeList // by their names in the server
 }
 
 // acquire returns the connection to a server and what gives it back.
-func (s *stores) acquire(key storeKey, bans *ban.Table) (*ratelimit.Shared, func(), error) {
+func (s *stores) acquire(key storeKey, bans *ban.Table) (*openStore, func(), error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	one := s.all[key]
@@ -71,7 +72,7 @@ func (s *stores) acquire(key storeKey, bans *ban.Table) (*ratelimit.Shared, func
 		if err != nil {
 			return nil, nil, err
 		}
-		one = &openStore{store: store, shared: ratelimit.NewShared(store, key.budget)}
+		one = &openStore{store: store, shared: ratelimit.NewShared(store, key.budget), lists: map[string]*storeList{}}
 		store.ShareBans(bans)
 		if s.all == nil {
 			s.all = map[storeKey]*openStore{}
@@ -79,7 +80,7 @@ func (s *stores) acquire(key storeKey, bans *ban.Table) (*ratelimit.Shared, func
 		s.all[key] = one
 	}
 	one.users++
-	return one.shared, sync.OnceFunc(func() { s.release(key) }), nil
+	return one, sync.OnceFunc(func() { s.release(key) }), nil
 }
 
 func (s *stores) release(key storeKey) {
@@ -96,7 +97,15 @@ func (s *stores) release(key storeKey) {
 
 // sharedStore opens the store that the policy names; nil if it names none. It does not
 // wait for the server: without one, this node decides alone.
-func (l *loader) sharedStore() *ratelimit.Shared {
+func (l *loader) sharedStore() *openStore {
+	if !l.storeOpened {
+		l.storeOpened = true
+		l.store = l.openStore()
+	}
+	return l.store
+}
+
+func (l *loader) openStore() *openStore {
 	spec := l.policy.Store
 	if spec == nil {
 		return nil
@@ -124,13 +133,14 @@ func (l *loader) sharedStore() *ratelimit.Shared {
 	if l.state.checking {
 		return nil
 	}
-	shared, release, err := l.state.clients.stores.acquire(key, l.state.clients.bans)
+	l.storeURL = key.options.URL
+	one, release, err := l.state.clients.stores.acquire(key, l.state.clients.bans)
 	if err != nil {
 		l.errs = append(l.errs, spec.URL.Errorf("", "%s", err))
 		return nil
 	}
 	l.closers = append(l.closers, release)
-	return shared
+	return one
 }
 
 // onePassword returns the one line of a file.

@@ -52,7 +52,10 @@ func (l *loader) tierStages(env *conditions) (byAddress, byIdentity filter.Stage
 		}
 	}
 	l.summary.Tiers = len(l.policy.Tiers)
-	share := l.sharedStore()
+	var share *ratelimit.Shared
+	if store := l.sharedStore(); store != nil {
+		share = store.shared
+	}
 	if len(l.errs) > 0 {
 		return nil, nil
 	}

@@ -138,6 +138,7 @@ func (l *List) keep() {
 	defer again.Stop()
 	told := false // of a failure
 	var saved time.Time
+	begun := time.Now() // the first connection takes a moment
 	defer l.save()
 	for {
 		before := l.Version()
@@ -146,7 +147,8 @@ func (l *List) keep() {
 		if l.ctx.Err() != nil {
 			return
 		}
-		if l.options.OnSync != nil {
+		connecting := err != nil && time.Since(begun) < dialTimeout
+		if l.options.OnSync != nil && !connecting {
 			first := false
 			if err == nil {
 				select {
@@ -159,7 +161,7 @@ func (l *List) keep() {
 				l.options.OnSync(l.Len(), err)
 			}
 		}
-		told = err != nil
+		told = err != nil && !connecting
 		if err == nil {
 			l.once.Do(func() { close(l.ready) })
 			var later <-chan time.Time // to be saved
