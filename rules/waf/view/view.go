@@ -38,7 +38,7 @@ type View struct {
 
 // What a View keeps from one request to the next.
 const (
-	keepBuffer = 64 << 10
+	keepBuffer = 256 << 10
 	keepPairs  = 2048
 	keepFrames = 256
 )
