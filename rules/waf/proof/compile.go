@@ -2,6 +2,7 @@ package proof
 
 import (
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -134,9 +135,9 @@ func (c *compiler) link(r *seclang.Rule, n int, l *seclang.Link, engine *seclang
 			}
 		case engines[op.Name]:
 			out.operator = engine.Operator
-			if op.Name == "rx" {
-				if re, err := regexp.Compile("(?sm)" + op.Arg); err == nil {
-					out.groups = min(re.NumSubexp()+1, 9)
+			if op.Name == "rx" && l.Capture {
+				if re, err := syntax.Parse("(?sm)"+op.Arg, syntax.Perl); err == nil {
+					out.groups = min(re.MaxCap()+1, 9)
 				}
 			}
 		default:

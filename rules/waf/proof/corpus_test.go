@@ -47,9 +47,12 @@ func TestCorpus(t *testing.T) {
 			for id, why := range e.proof.Reasons() {
 				t.Logf("%d: %s", id, why)
 			}
-			step := 10
-			if *full {
+			step := 16
+			switch {
+			case *full:
 				step = 1
+			case testing.Short():
+				step = 60
 			}
 			clean, proved, unknown, wrong := 0, 0, 0, 0
 			why := map[string]int{}

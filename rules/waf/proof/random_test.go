@@ -194,7 +194,7 @@ func (m *message) wavers() bool {
 func TestRandom(t *testing.T) {
 	n := *ruleSets
 	if testing.Short() {
-		n /= 3
+		n /= 4
 	}
 	clean, proved, wrong, off := 0, 0, 0, 0
 	why := map[string]int{}
