@@ -228,6 +228,10 @@ func (h *Handler) decide(w http.ResponseWriter, post *http.Request) {
 		missing.write(w)
 		return
 	}
+	if len(out) == 2 { // the verdict, and that there is no Date
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
 	out["Content-Length"] = noContent
 	w.WriteHeader(http.StatusOK)
 }

@@ -15,9 +15,8 @@ import (
 )
 
 const (
-	maxIdle   = 256              // connections that are kept for the next question
-	idleTime  = 90 * time.Second // and for how long
-	maxAnswer = 1 << 20          // bytes of a daemon's answer
+	maxIdle   = 256     // connections that are kept for the next question
+	maxAnswer = 1 << 20 // bytes of a daemon's answer
 	pause     = 5 * time.Millisecond
 )
 
@@ -28,7 +27,7 @@ type daemon struct {
 
 	mu     sync.Mutex
 	idle   []*link // the one that was used last is the last
-	gone   bool    // a request has waited in vain, and none got an answer since
+	gone   bool    // a request has waited in vain, and nobody could connect since
 	told   time.Time
 	untold int // requests without a decision since then
 }
@@ -54,28 +53,17 @@ func daemonAt(path string) *daemon {
 type link struct {
 	conn net.Conn
 	r    *bufio.Reader
-	used time.Time // zero for one that has not been used
+	used bool
 }
 
-// get returns an idle connection, or a new one.
-func (d *daemon) get(timeout time.Duration) (*link, error) {
-	d.mu.Lock()
-	if n := len(d.idle); n > 0 {
-		l := d.idle[n-1]
-		d.idle = d.idle[:n-1]
-		d.mu.Unlock()
-		if time.Since(l.used) < idleTime {
-			return l, nil
-		}
-		_ = l.conn.Close()
-		d.drop() // the others were used before
-		return d.get(timeout)
-	}
-	d.mu.Unlock()
+func (d *daemon) dial(timeout time.Duration) (*link, error) {
 	conn, err := net.DialTimeout("unix", d.path, timeout)
 	if err != nil {
 		return nil, err
 	}
+	d.mu.Lock()
+	d.gone = false
+	d.mu.Unlock()
 	return &link{conn: conn, r: bufio.NewReader(conn)}, nil
 }
 
@@ -84,9 +72,8 @@ func (d *daemon) put(l *link) {
 	if l == nil {
 		return
 	}
-	l.used = time.Now()
-	d.mu.Lock()
-	d.gone = false
+	l.used = true
+	d.mu.Lock() // Yaegi's select is not fit for several goroutines
 	keep := len(d.idle) < maxIdle
 	if keep {
 		d.idle = append(d.idle, l)
@@ -108,17 +95,47 @@ func (d *daemon) drop() {
 	}
 }
 
-// ask asks the daemon until it answers or the time is over. It returns the
-// connection, for put or report, and the answer with its content.
-func (m *Moat) ask(head []byte, hasBody bool, body *sentBody) (*link, *http.Response, []byte, error) {
+// ask asks the daemon until it answers or the time is over. body is nil if there is
+// none. It returns the connection, for put or report, and the answer with its
+// content; no connection if the answer is that nothing is to be changed.
+func (m *Moat) ask(head []byte, body *sentBody) (*link, *http.Response, []byte, error) {
+	d := m.daemon
 	start := time.Now()
+	var waited time.Duration // for the client
 	for {
-		l, err := m.daemon.get(m.timeout)
+		var l *link
+		var err error
+		d.mu.Lock()
+		if n := len(d.idle); n > 0 {
+			l = d.idle[n-1]
+			d.idle = d.idle[:n-1]
+		}
+		d.mu.Unlock()
+		if l == nil {
+			l, err = d.dial(m.timeout)
+		}
 		if err == nil {
-			stale := !l.used.IsZero()
 			var res *http.Response
 			var content []byte
-			res, content, err = l.exchange(head, hasBody, body, start.Add(body.waited+m.timeout))
+			err = l.conn.SetDeadline(start.Add(waited + m.timeout))
+			if err == nil && body == nil {
+				n := strconv.Itoa(len(head))
+				question := net.Buffers{[]byte(post + n + "\r\nContent-Length: " + n + "\r\n\r\n"), head}
+				_, err = question.WriteTo(l.conn)
+				if err == nil {
+					res, err = http.ReadResponse(l.r, nil)
+				}
+			} else if err == nil {
+				res, err = l.askWith(head, body, start.Add(waited+m.timeout))
+				waited = body.waited
+			}
+			if err == nil {
+				if res.StatusCode == http.StatusNoContent && res.Header["Moat-Verdict"] != nil && !res.Close {
+					d.put(l)
+					return nil, res, nil, nil
+				}
+				content, err = verdict(res)
+			}
 			if err == nil {
 				if res.Close {
 					_ = l.conn.Close()
@@ -130,18 +147,37 @@ func (m *Moat) ask(head []byte, hasBody bool, body *sentBody) (*link, *http.Resp
 			if errors.Is(err, errRefused) {
 				return nil, nil, nil, err
 			}
-			if stale {
-				m.daemon.drop() // closed while it was idle, and so are the others
+			if l.used {
+				d.drop() // closed while it was idle, and so are the others
 				continue
 			}
 		}
-		spent := time.Since(start) - body.waited
-		if m.daemon.hopeless(m.pass) || spent+pause > m.retry {
-			m.daemon.lost()
+		if d.hopeless(m.pass) || time.Since(start)-waited+pause > m.retry {
+			d.lost()
 			return nil, nil, nil, err
 		}
 		time.Sleep(pause)
 	}
+}
+
+// verdict reads the rest of an answer.
+func verdict(res *http.Response) ([]byte, error) {
+	var content []byte
+	if res.ContentLength != 0 {
+		var err error
+		content, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+		if err != nil {
+			return nil, err
+		}
+	}
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusNoContent {
+		return nil, fmt.Errorf("%w: %s: %s", errRefused, res.Status, bytes.TrimSpace(content))
+	}
+	v := res.Header.Get("Moat-Verdict")
+	if v != "pass" && v != "answer" {
+		return nil, fmt.Errorf("%w: no verdict", errRefused)
+	}
+	return content, nil
 }
 
 // hopeless reports whether there is no use in waiting: another request has. Where
@@ -182,57 +218,33 @@ func (d *daemon) complain(err error, pass bool) {
 // errRefused says that the daemon does not take the question; asking again will not help.
 var errRefused = errors.New("the daemon does not take the question")
 
-// exchange asks one question. The answer's content is read to its end.
-func (l *link) exchange(head []byte, hasBody bool, body *sentBody, deadline time.Time) (*http.Response, []byte, error) {
+// post is the beginning of a question.
+const post = "POST /v1/decide HTTP/1.1\r\nHost: moat\r\nMoat-Protocol: 1\r\nMoat-Head: "
+
+// askWith asks about a request with a body, of which the daemon says how much it
+// wants.
+func (l *link) askWith(head []byte, body *sentBody, deadline time.Time) (*http.Response, error) {
 	body.sent = 0
-	body.ended = !hasBody
-	if err := l.conn.SetDeadline(deadline); err != nil {
-		return nil, nil, err
+	body.ended = false
+	question := net.Buffers{
+		[]byte(fmt.Sprintf("%s%d\r\nTransfer-Encoding: chunked\r\nTrailer: Moat-Body\r\n\r\n%x\r\n", post, len(head), len(head))),
+		head, []byte("\r\n"),
 	}
-	question := "POST /v1/decide HTTP/1.1\r\nHost: moat\r\nMoat-Protocol: 1\r\nMoat-Head: " + strconv.Itoa(len(head))
-	if hasBody {
-		size := strconv.FormatInt(int64(len(head)), 16)
-		question += "\r\nTransfer-Encoding: chunked\r\nTrailer: Moat-Body\r\n\r\n" + size + "\r\n"
-	} else {
-		question += "\r\nContent-Length: " + strconv.Itoa(len(head)) + "\r\n\r\n"
-	}
-	buffers := net.Buffers{[]byte(question), head}
-	if hasBody {
-		buffers = append(buffers, []byte("\r\n"))
-	}
-	if _, err := buffers.WriteTo(l.conn); err != nil {
-		return nil, nil, err
+	if _, err := question.WriteTo(l.conn); err != nil {
+		return nil, err
 	}
 	res, err := http.ReadResponse(l.r, nil)
 	for err == nil && res.StatusCode == http.StatusContinue && !body.ended {
 		want, _ := strconv.Atoi(res.Header.Get("Moat-Want"))
-		timeout := time.Until(deadline)
-		deadline, err = body.send(l.conn, want, timeout)
+		deadline, err = body.send(l.conn, want, time.Until(deadline))
 		if err == nil {
 			res, err = http.ReadResponse(l.r, nil)
 		}
 	}
-	if err != nil {
-		return nil, nil, err
-	}
-	var content []byte
-	if res.ContentLength != 0 {
-		content, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-		if err != nil {
-			return nil, nil, err
-		}
-	}
-	if res.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("%w: %s: %s", errRefused, res.Status, bytes.TrimSpace(content))
-	}
-	if v := res.Header.Get("Moat-Verdict"); v != "pass" && v != "answer" {
-		return nil, nil, fmt.Errorf("%w: no verdict", errRefused)
-	}
-	if !body.ended {
+	if err == nil && !body.ended {
 		_, err = io.WriteString(l.conn, "0\r\n\r\n")
-		res.Close = res.Close || err != nil
 	}
-	return res, content, nil
+	return res, err
 }
 
 // report tells the daemon that a request has ended, on the connection over which it

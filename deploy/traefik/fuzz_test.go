@@ -41,7 +41,8 @@ func FuzzAnswer(f *testing.F) {
 	f.Add("HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n")
 	f.Fuzz(func(t *testing.T, answer string) {
 		conn := &scripted{answer: strings.NewReader(answer)}
-		d := &daemon{path: "/nowhere", told: time.Now(), idle: []*link{{conn: conn, r: bufio.NewReader(conn), used: time.Now()}}}
+		d := &daemon{path: "/nowhere", told: time.Now()}
+		d.put(&link{conn: conn, r: bufio.NewReader(conn)})
 		passed := false
 		m := &Moat{daemon: d, timeout: time.Second, next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			passed = true

@@ -103,10 +103,44 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (htt
 
 // ServeHTTP implements http.Handler.
 func (m *Moat) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	body := &sentBody{src: r.Body, max: m.maxBody}
-	l, res, content, err := m.ask(m.head(r), r.ContentLength != 0, body)
+	var body *sentBody
+	length := "-"
+	if r.ContentLength != 0 {
+		body = &sentBody{src: r.Body, max: m.maxBody}
+		length = "?"
+		if r.ContentLength > 0 {
+			length = strconv.FormatInt(r.ContentLength, 10)
+		}
+	}
+	words := m.words
+	if r.TLS != nil {
+		words += " tls"
+	}
+	if r.TransferEncoding != nil {
+		words += " chunked"
+	}
+	if r.Trailer != nil {
+		for name := range r.Trailer {
+			words += " trailer=" + name
+		}
+	}
+	target := r.RequestURI
+	if target == "" {
+		target = r.URL.RequestURI()
+	}
+	head := bytes.NewBufferString(r.Method + "\n" + target + "\n" + r.Proto + "\n" + r.Host + "\n" + r.RemoteAddr + "\n" + length + "\n" + words + "\n")
+	_ = r.Header.Write(head) // a Buffer takes everything; the fields are as they are, but sorted
+	head.WriteString("\r\n")
+	l, res, content, err := m.ask(head.Bytes(), body)
 	if err != nil {
 		m.undecided(rw, r, body, err)
+		return
+	}
+	if res.StatusCode == http.StatusNoContent { // nothing is to be changed
+		if body != nil {
+			r = body.replayed(r)
+		}
+		m.next.ServeHTTP(rw, r)
 		return
 	}
 	if res.Header.Get("Moat-Verdict") != "pass" {
@@ -114,7 +148,9 @@ func (m *Moat) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		answer(rw, res.Header.Get("Moat-Status"), content)
 		return
 	}
-	r = body.replayed(r)
+	if body != nil {
+		r = body.replayed(r)
+	}
 	if res.Header["Moat-Remove"] != nil {
 		change(r, res.Header["Moat-Remove"], res.Header["Moat-Set"])
 	}
@@ -141,37 +177,6 @@ func (m *Moat) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		defer m.daemon.report(l, m.timeout, w)
 	}
 	m.next.ServeHTTP(w, r)
-}
-
-// head writes the head of the question about r. The fields are written by net/http:
-// as they are, but sorted.
-func (m *Moat) head(r *http.Request) []byte {
-	var b bytes.Buffer
-	b.Grow(1024)
-	length := "-"
-	if r.ContentLength > 0 {
-		length = strconv.FormatInt(r.ContentLength, 10)
-	} else if r.ContentLength < 0 {
-		length = "?"
-	}
-	words := m.words
-	if r.TLS != nil {
-		words += " tls"
-	}
-	if len(r.TransferEncoding) > 0 {
-		words += " chunked"
-	}
-	for name := range r.Trailer {
-		words += " trailer=" + name
-	}
-	target := r.RequestURI
-	if target == "" {
-		target = r.URL.RequestURI()
-	}
-	b.WriteString(r.Method + "\n" + target + "\n" + r.Proto + "\n" + r.Host + "\n" + r.RemoteAddr + "\n" + length + "\n" + words + "\n")
-	_ = r.Header.Write(&b) // a Buffer takes everything
-	b.WriteString("\r\n")
-	return b.Bytes()
 }
 
 // answer answers the client as the daemon says.
@@ -218,7 +223,9 @@ func removeField(r *http.Request, gone string, same func(a, b string) bool) {
 func (m *Moat) undecided(rw http.ResponseWriter, r *http.Request, body *sentBody, err error) {
 	m.daemon.complain(err, m.pass)
 	if m.pass {
-		r = body.replayed(r)
+		if body != nil {
+			r = body.replayed(r)
+		}
 		for _, name := range m.identity {
 			removeField(r, name, sameField)
 		}
