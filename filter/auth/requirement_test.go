@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"errors"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -189,5 +190,38 @@ func TestGroups(t *testing.T) {
 				t.Errorf("%s: %+v, %v; want %q", user, who, err, want)
 			}
 		}
+	}
+}
+
+// TestRealms holds that each requirement asks in its own realm, whatever is wrong.
+func TestRealms(t *testing.T) {
+	p := pipeline(t, auth.Config{Realm: "api", Methods: []auth.Method{newBearer(t, nil), newBasic(t, "anna", "right")}, Requirements: []auth.Requirement{
+		{Match: under("/shop/scoped"), Realm: "shop", Scopes: []string{"buy"}},
+		{Match: under("/shop/fresh"), Realm: "shop", MaxAge: time.Minute},
+		{Match: under("/shop/"), Realm: `the "shop"`},
+		{},
+	}})
+	for _, tt := range []struct{ path, authorization, want string }{
+		{"/x", "", `Bearer realm="api"|Basic realm="api", charset="UTF-8"`},
+		{"/shop/x", "", `Bearer realm="the \"shop\""|Basic realm="the \"shop\"", charset="UTF-8"`},
+		{"/shop/x", "Bearer abc", `Bearer realm="the \"shop\"", error="invalid_token", error_description="The token is not valid"|Basic realm="the \"shop\"", charset="UTF-8"`},
+		{"/shop/scoped", "Bearer " + token(t, nil), `Bearer realm="shop", error="insufficient_scope", scope="buy"`},
+		{"/shop/fresh", "Bearer " + token(t, nil), `Bearer realm="shop", error="insufficient_user_authentication", error_description="A stronger or more recent authentication is needed", max_age="60"|Basic realm="shop", charset="UTF-8"`},
+	} {
+		r := httptest.NewRequest("GET", tt.path, nil)
+		if tt.authorization != "" {
+			r.Header.Set("Authorization", tt.authorization)
+		}
+		if got := strings.Join(serve(t, p, r).Header()["Www-Authenticate"], "|"); got != tt.want {
+			t.Errorf("%s %.10s: got  %s\nwant %s", tt.path, tt.authorization, got, tt.want)
+		}
+	}
+	for _, realm := range []string{"ä", "a\nb", strings.Repeat("r", 257)} {
+		if a, err := auth.New(auth.Config{Realm: "api", Methods: []auth.Method{newBearer(t, nil)}, Requirements: []auth.Requirement{{ID: "x", Realm: realm}}}); a != nil || err == nil || !strings.HasPrefix(err.Error(), "requirement x: ") {
+			t.Errorf("%q: %v", realm, err)
+		}
+	}
+	if a, err := auth.New(auth.Config{Realm: "api", Requirements: []auth.Requirement{{Auth: auth.None, Realm: "x"}}}); a != nil || err == nil {
+		t.Error("a realm where nobody is asked")
 	}
 }
