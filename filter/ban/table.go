@@ -72,6 +72,7 @@ type Table struct {
 	order    byEnd
 	max      int
 	dropped  uint64
+	totals   map[string]*totals // by rule
 	counters counters
 	publish  func(Change)
 	file     *file
@@ -149,6 +150,7 @@ func (t *Table) Add(prefix netip.Prefix, d time.Duration, rule string) (Ban, err
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.put(b)
+	t.total(b.Rule).added++
 	t.tell(Change{Ban: b})
 	return b, nil
 }
@@ -187,6 +189,7 @@ func (t *Table) offend(prefix netip.Prefix, r *Rule, now time.Time) {
 	d := r.duration(level)
 	b := Ban{Prefix: prefix, Since: now, Until: now.Add(d), Rule: r.ID, Level: level, Forget: now.Add(d + r.Max)}
 	t.put(b)
+	t.total(b.Rule).added++
 	t.tell(Change{Ban: b})
 }
 
@@ -204,6 +207,7 @@ func (t *Table) Lift(prefix netip.Prefix) []Ban {
 	for _, e := range slices.Collect(values(t.current.Load().Supernets(prefix))) {
 		if e.Until.After(now) {
 			lifted = append(lifted, e.Ban)
+			t.total(e.Rule).lifted++
 		}
 		t.remove(e)
 		t.noteLift(e.Ban)
@@ -239,6 +243,9 @@ func (t *Table) Apply(c Change) {
 		// since stays.
 		t.noteLift(c.Ban)
 		if e != nil && !e.Since.After(c.Since) {
+			if e.Until.After(now) {
+				t.total(e.Rule).lifted++
+			}
 			t.remove(e)
 			t.write(c)
 		}
@@ -247,6 +254,7 @@ func (t *Table) Apply(c Change) {
 	case !c.Until.After(now) || c.Until.Sub(now) > MaxFor || e != nil && !e.Until.Before(c.Until):
 	default:
 		t.put(c.Ban)
+		t.total(c.Rule).added++
 		t.write(c)
 	}
 }
@@ -347,19 +355,6 @@ func (t *Table) List() []Ban {
 	return bans
 }
 
-// Stats is the state of a Table.
-type Stats struct {
-	Bans    int    // in force or remembered
-	Max     int    // bans that fit
-	Dropped uint64 // bans that ended early, for want of a place
-}
-
-// Stats returns the state of the table.
-func (t *Table) Stats() Stats {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return Stats{len(t.order), t.max, t.dropped}
-}
 
 // byEnd is a heap of bans, the one that ends first on top.
 type byEnd []*entry

@@ -45,6 +45,9 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range descs {
 		ch <- d
 	}
+	for _, d := range clientDescs {
+		ch <- d
+	}
 }
 
 // Collect implements prometheus.Collector. Series of moat_requests_total appear
@@ -85,20 +88,20 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 
 	// The callbacks run outside the lock: they belong to others.
 	m.mu.Lock()
-	policy, tiers, lists, audit := m.policy, m.tiers, m.lists, m.audit
+	policy, tiers, lists, audit, clients := m.policy, m.tiers, m.lists, m.audit, m.clients
 	refreshes := make(map[string][len(results)]uint64, len(m.refreshes))
 	for name, counts := range m.refreshes {
 		refreshes[name] = *counts
 	}
 	m.mu.Unlock()
 
-	if policy != nil {
-		gauge(descPolicy, 1, policy.Name, policy.Version)
-		gauge(descLoaded, float64(policy.LoadedAt.UnixMilli())/1000)
-		for kind, n := range policy.Rules {
-			gauge(descRules, float64(n), kind)
-		}
+	switch {
+	case clients.policies != nil:
+		collectPolicies(clients.policies(), gauge)
+	case policy != nil:
+		collectPolicies([]Policy{*policy}, gauge)
 	}
+	clients.collect(ch, counter, gauge)
 	if audit != nil {
 		a := audit()
 		counter(descWritten, a.Written)

@@ -83,6 +83,7 @@ type Metrics struct {
 	tiers     func() TierTable
 	lists     func() []List
 	audit     func() Audit
+	clients   clients
 }
 
 // New returns Metrics, registered with reg unless reg is nil. The error is that
