@@ -193,3 +193,17 @@ func check(s Stage, r *Request) (d Decision, err error) {
 	}()
 	return s.Check(r)
 }
+
+// With returns a pipeline like p in which f has replaced each stage, for tools that
+// look on. p stays as it is.
+func (p *Pipeline) With(f func(Stage) Stage) *Pipeline {
+	if p == nil || !p.ready {
+		return p
+	}
+	c := p.config
+	c.Steps = append([]Step(nil), c.Steps...)
+	for i := range c.Steps {
+		c.Steps[i].Stage = f(c.Steps[i].Stage)
+	}
+	return NewPipeline(c)
+}

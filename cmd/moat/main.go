@@ -3,6 +3,7 @@
 //
 //	moat serve      filters in front of an upstream; without flags, a demonstration
 //	moat check      reports every fault of a policy file
+//	moat explain    says what a policy does with one request, and why
 //	moat bans       lists, makes and lifts bans of a running moat
 //	moat lists      shows and edits address lists of a running moat
 //	moat schema     prints the JSON Schema of policy files
@@ -42,6 +43,7 @@ func commands() []command {
 	return []command{
 		{"serve", "[--listen ADDR] [--upstream URL | --decide ADDR...] [--policy FILE] [--admin ADDR]", "filter in front of an upstream, or decide for another proxy", serve},
 		{"check", "[--format text|json] POLICY...", "report every fault of policy files", check},
+		{"explain", "[--format text|json] [--client IP] [--entry N] POLICY REQUEST", "say what a policy does with one request, and why", explain},
 		{"bans", "[--admin ADDR] [list | add [--for DURATION] IP | lift IP]", "list, make and lift bans of a running moat", bans},
 		{"lists", "[--admin ADDR] [show NAME | add [--for DURATION] NAME IP... | remove NAME IP...]", "show and edit address lists of a running moat", lists},
 		{"schema", "", "print the JSON Schema of policy files", printSchema},

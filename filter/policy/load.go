@@ -68,6 +68,16 @@ func (c *Compiled) close() {
 // Check reads and compiles a policy and everything that it names, as a reload
 // would, and returns what it holds. The error is a rules.Errors.
 func Check(ctx context.Context, o Options) (Summary, error) {
+	c, done, err := trial(ctx, o)
+	if err != nil {
+		return Summary{}, err
+	}
+	defer done()
+	return c.Summary, nil
+}
+
+// trial loads a policy that is not put in force. The caller calls done.
+func trial(ctx context.Context, o Options) (c *Compiled, done func(), err error) {
 	if o.ReadFile == nil {
 		o.ReadFile = readFile
 	}
@@ -76,13 +86,11 @@ func Check(ctx context.Context, o Options) (Summary, error) {
 	}
 	s := newState(o)
 	s.checking = true
-	defer s.close()
-	c, err := load(ctx, o, s)
-	if err != nil {
-		return Summary{}, err
+	if c, err = load(ctx, o, s); err != nil {
+		s.close()
+		return nil, nil, err
 	}
-	defer c.close()
-	return c.Summary, nil
+	return c, func() { c.close(); s.close() }, nil
 }
 
 // maxPolicy bounds the policy file itself, in bytes.

@@ -122,6 +122,8 @@ func parseRaw(data []byte) (Message, error) {
 			return Message{}, fault(line+1, "the body has %d bytes, Content-Length says %d", len(body), n)
 		}
 		m.Body = body[:n]
+	default: // written by hand: the last line feed is the editor's
+		m.Body = bytes.TrimSuffix(bytes.TrimSuffix(body, []byte("\n")), []byte("\r"))
 	}
 	// The order of the lines, and names as they were written.
 	for raw := range bytes.SplitSeq(head, []byte("\n")) {

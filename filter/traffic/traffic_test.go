@@ -27,6 +27,7 @@ func TestGood(t *testing.T) {
 		{"raw, line feeds only", "GET / HTTP/1.0\nHost: a\n", Message{Form: FormRaw, Method: "GET", Target: "/", Host: "a", Proto: "HTTP/1.0"}, nil},
 		{"raw, a body without a length", "POST / HTTP/1.1\nHost: a\nContent-Type: text/plain\n\nhello\nworld", Message{Form: FormRaw, Method: "POST", Target: "/", Host: "a", Body: []byte("hello\nworld")}, map[string]string{"content-type": "text/plain"}},
 		{"raw, an editor's line feed behind the body", "POST / HTTP/1.1\nHost: a\nContent-Length: 3\n\na=1\n", Message{Form: FormRaw, Method: "POST", Target: "/", Host: "a", Body: []byte("a=1")}, nil},
+		{"raw, an editor's line feed and no length", "POST / HTTP/1.1\nHost: a\n\na=1\n", Message{Form: FormRaw, Method: "POST", Target: "/", Host: "a", Body: []byte("a=1")}, nil},
 		{"raw, chunked", "POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n3\r\na=1\r\n0\r\n\r\n", Message{Form: FormRaw, Method: "POST", Target: "/", Host: "a", Body: []byte("a=1")}, nil},
 		{"raw, a byte order mark", "\xef\xbb\xbfGET / HTTP/1.1\nHost: a\n\n", Message{Form: FormRaw, Method: "GET", Target: "/", Host: "a"}, nil},
 		{"curl", "curl https://example.com/a?b=1", Message{Form: FormCurl, Method: "GET", Target: "/a?b=1", Host: "example.com"}, map[string]string{"user-agent": "curl/8.5.0"}},

@@ -77,6 +77,9 @@ type plain struct {
 
 	// observe, if not nil, is told every rule that matched. It is for tests.
 	observe func([]types.MatchedRule)
+
+	// look, if not nil, is shown the transaction before it is closed. See Explain.
+	look func(transaction)
 }
 
 var errTransaction = errors.New("the engine's transaction lacks a method that moat needs")
@@ -88,6 +91,9 @@ func (e plain) evaluate(r *filter.Request, body bodyFunc) (out outcome, err erro
 	defer func() {
 		if e.observe != nil {
 			e.observe(base.MatchedRules())
+		}
+		if e.look != nil && ok {
+			e.look(tx)
 		}
 		// The transaction goes back to the engine's pool. An error here is one of
 		// removing temporary files of uploads; what was decided stands.
