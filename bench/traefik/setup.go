@@ -107,7 +107,7 @@ func (s *setup) start(dir string, p programs, upstream string) error {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return errors.New("Traefik does not answer 200")
+	return errors.New("no answer 200 of Traefik")
 }
 
 // layOut copies the plugin to where Traefik looks for a local one.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"io/fs"
 	"net"
 	"net/http"
@@ -144,7 +145,9 @@ func TestDaemonCommands(t *testing.T) {
 			if err != nil || info.Mode() != fs.ModeSocket|tt.mode {
 				t.Fatalf("the socket: %v, %v, want mode %v", info, err, tt.mode)
 			}
-			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
+			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "unix", socket)
+			}}}
 			resp, err := client.Get("http://moat/v1/health")
 			if err != nil || resp.StatusCode != http.StatusOK {
 				t.Errorf("health: %v, %v", resp, err)
