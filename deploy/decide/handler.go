@@ -148,23 +148,26 @@ const headTime = 10 * time.Second
 
 func (h *Handler) decide(w http.ResponseWriter, post *http.Request) {
 	controller := http.NewResponseController(w)
-	_ = controller.SetReadDeadline(time.Now().Add(headTime)) // a test's recorder knows none
+	session := sessionOf(post)
+	if session == nil {
+		_ = controller.SetReadDeadline(time.Now().Add(headTime)) // a test's recorder knows none
+	}
 	q, err := readHead(post)
 	var malformed *clientError
 	if err != nil && !errors.As(err, &malformed) {
 		fault(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	_ = controller.SetReadDeadline(time.Time{})
-	session := sessionOf(post)
 	if session != nil {
 		session.release(0) // the host asks on, so the last request has ended
+	} else {
+		_ = controller.SetReadDeadline(time.Time{})
 	}
 	if malformed != nil {
 		h.refuseMalformed(w, post, q)
 		return
 	}
-	if q.wait {
+	if q.wait && q.hasBody && !q.withheld {
 		if err := controller.EnableFullDuplex(); err != nil {
 			fault(w, http.StatusBadRequest, "this connection cannot wait for a body")
 			return

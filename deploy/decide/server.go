@@ -22,11 +22,10 @@ const maxQuestion = 1 << 20
 // be nil.
 func NewServer(h *Handler, network string, config *tls.Config, errors *log.Logger) *http.Server {
 	s := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 20 * time.Second,
-		MaxHeaderBytes:    maxQuestion,
-		ErrorLog:          errors,
-		TLSConfig:         config,
+		Handler:        h,
+		MaxHeaderBytes: maxQuestion,
+		ErrorLog:       errors,
+		TLSConfig:      config,
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -36,7 +35,7 @@ func NewServer(h *Handler, network string, config *tls.Config, errors *log.Logge
 		open := new(sessions)
 		s.ConnContext, s.ConnState = open.open, open.state
 	} else {
-		s.IdleTimeout = idleTime
+		s.IdleTimeout, s.ReadHeaderTimeout = idleTime, headTime
 	}
 	return s
 }

@@ -53,6 +53,7 @@ func daemonAt(path string) *daemon {
 type link struct {
 	conn net.Conn
 	r    *bufio.Reader
+	due  time.Time // the deadline; a new one costs more than a comparison
 	used bool
 }
 
@@ -117,7 +118,10 @@ func (m *Moat) ask(head []byte, body *sentBody) (*link, *http.Response, []byte, 
 		if err == nil {
 			var res *http.Response
 			var content []byte
-			err = l.conn.SetDeadline(start.Add(waited + m.timeout))
+			if body != nil || l.due.Sub(start) < m.soon {
+				l.due = start.Add(waited + m.timeout)
+				err = l.conn.SetDeadline(l.due)
+			}
 			if err == nil && body == nil {
 				n := strconv.Itoa(len(head))
 				question := net.Buffers{[]byte(post + n + "\r\nContent-Length: " + n + "\r\n\r\n"), head}
@@ -126,8 +130,9 @@ func (m *Moat) ask(head []byte, body *sentBody) (*link, *http.Response, []byte, 
 					res, err = http.ReadResponse(l.r, nil)
 				}
 			} else if err == nil {
-				res, err = l.askWith(head, body, start.Add(waited+m.timeout))
+				res, err = l.askWith(head, body, l.due)
 				waited = body.waited
+				l.due = start // it was moved
 			}
 			if err == nil {
 				if res.StatusCode == http.StatusNoContent && res.Header["Moat-Verdict"] != nil && !res.Close {
@@ -253,7 +258,8 @@ func (d *daemon) report(l *link, timeout time.Duration, w *watcher) {
 	if l == nil {
 		return
 	}
-	_ = l.conn.SetDeadline(time.Now().Add(timeout)) // a fault comes back from the write
+	l.due = time.Now().Add(timeout)
+	_ = l.conn.SetDeadline(l.due) // a fault comes back from the write
 	_, err := io.WriteString(l.conn, "POST /v1/report HTTP/1.1\r\nHost: moat\r\nMoat-Protocol: 1\r\nMoat-Status: "+strconv.Itoa(w.status)+"\r\nContent-Length: 0\r\n\r\n")
 	if err == nil {
 		var res *http.Response

@@ -28,8 +28,8 @@ type Config struct {
 	// answers 503, "pass" lets them through unjudged.
 	OnUnavailable string `json:"onUnavailable,omitempty"`
 
-	// Timeout is how long a decision may take, without the time that the client
-	// needs to send its body: "2s".
+	// Timeout is how long a decision may take at most, without the time that the
+	// client needs to send its body: "3s". It may end after three quarters of it.
 	Timeout string `json:"timeout,omitempty"`
 
 	// Retry is how long of Timeout a daemon is waited for that is not there, as in
@@ -62,6 +62,7 @@ type Moat struct {
 	daemon   *daemon
 	pass     bool
 	timeout  time.Duration
+	soon     time.Duration // a deadline that is nearer is moved to timeout
 	retry    time.Duration
 	words    string // of every question
 	maxBody  int64
@@ -92,7 +93,7 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (htt
 		return fault("maxBodySize is negative")
 	}
 	m := &Moat{
-		next: next, daemon: daemonAt(path), pass: config.OnUnavailable == "pass", timeout: timeout, retry: retry,
+		next: next, daemon: daemonAt(path), pass: config.OnUnavailable == "pass", timeout: timeout, soon: timeout * 3 / 4, retry: retry,
 		words: "host=traefik report wait", maxBody: config.MaxBodySize, identity: config.IdentityHeaders,
 	}
 	if m.maxBody > 0 {
