@@ -107,6 +107,8 @@ type Shared struct {
 	nears map[identityOf]weak.Pointer[near]
 
 	asked, fast, over, degraded, late atomic.Uint64
+
+	latency latency
 }
 
 // NewShared returns a Shared that counts by store. A budget of 0 is DefaultBudget.
@@ -140,11 +142,13 @@ type SharedStats struct {
 	Over     uint64 // requests refused by what the store said before
 	Degraded uint64 // decisions of the node alone, because the store was away or late
 	Late     uint64 // questions without an answer in time
+
+	Latency Latency // of the questions that were answered, late ones included
 }
 
 // Stats returns the state of s.
 func (s *Shared) Stats() SharedStats {
-	return SharedStats{s.away.Load(), s.asked.Load(), s.fast.Load(), s.over.Load(), s.degraded.Load(), s.late.Load()}
+	return SharedStats{s.away.Load(), s.asked.Load(), s.fast.Load(), s.over.Load(), s.degraded.Load(), s.late.Load(), s.latency.load()}
 }
 
 // near is what a node knows of the shared buckets of one tier.
@@ -340,7 +344,11 @@ func (s *Shared) ask(q Spend, late func(Spent, error)) (Spent, error) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), s.budget+lateAnswer)
 		defer cancel()
+		start := time.Now()
 		got, err := s.store.Spend(ctx, q)
+		if err == nil {
+			s.latency.observe(time.Since(start))
+		}
 		if taken.CompareAndSwap(false, true) {
 			done <- result{got, err}
 			return

@@ -58,6 +58,7 @@ func newCounters() *metrics.Metrics {
 		})
 		return sum
 	})
+	countClients(m)
 	return m
 }
 

@@ -186,4 +186,7 @@ func start(ctx caddy.Context, o policy.Options, first *host) (*running, error) {
 type clientState struct{ *policy.ClientState }
 
 // Destruct implements caddy.Destructor. The collector does the rest.
-func (*clientState) Destruct() error { return nil }
+func (c *clientState) Destruct() error {
+	forget(c.ClientState)
+	return nil
+}

@@ -355,7 +355,6 @@ func (t *Table) List() []Ban {
 	return bans
 }
 
-
 // byEnd is a heap of bans, the one that ends first on top.
 type byEnd []*entry
 

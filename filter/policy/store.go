@@ -50,8 +50,9 @@ type storeKey struct {
 // stores are the connections of a ClientState. A reload that names the same server
 // keeps its connection, and what is known of clients.
 type stores struct {
-	mu  sync.Mutex
-	all map[storeKey]*openStore
+	mu   sync.Mutex
+	all  map[storeKey]*openStore
+	past ratelimit.SharedStats // of connections that were given up: a counter does not go back
 }
 
 // openStore is a connection and its users.
@@ -93,6 +94,8 @@ func (s *stores) release(key storeKey) {
 	delete(s.all, key)
 	one.shared.Close()
 	one.store.Close()
+	s.past.Add(one.shared.Stats())
+	s.past.Away = false
 }
 
 // sharedStore opens the store that the policy names; nil if it names none. It does not
