@@ -284,3 +284,28 @@ func TestRefusalHasTheIdOfTheAuditLine(t *testing.T) {
 		return strings.Contains(string(line), `"id":"`+a.body+`"`)
 	})
 }
+
+// TestExternalAnswerIsNoError holds that error routes do not take the place of what an
+// external auth service answers, and do of moat's own refusals.
+func TestExternalAnswerIsNoError(t *testing.T) {
+	service := upstream(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Cookie") == "sid=1" {
+			return
+		}
+		w.Header().Add("Www-Authenticate", "Own")
+		w.Header().Add("Set-Cookie", "state=1")
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = w.Write([]byte("own words"))
+	})
+	policy := writePolicy(t, noWAF+"rules: [{id: x, match: {path: /blocked}, action: block}]\nauth: {methods: [{forward: {url: \"http://"+service+"/verify\"}}]}\n")
+	s := startCaddy(t, "{\nGLOBAL\n}\nADDR {\nroute {\nmoat "+policy+"\nrespond through\n}\nhandle_errors {\nrespond \"page {err.status_code}\"\n}\n}\n")
+	if a := s.get(t, "/"); a.status != 401 || a.body != "own words" || a.header.Get("Www-Authenticate") != "Own" || a.header.Get("Set-Cookie") != "state=1" {
+		t.Errorf("%+v", a)
+	}
+	if a := s.get(t, "/", "Cookie: sid=1"); a.status != 200 || a.body != "through" {
+		t.Errorf("%+v", a)
+	}
+	if a := s.get(t, "/blocked"); a.status != 403 || a.body != "page 403" {
+		t.Errorf("%+v", a)
+	}
+}
