@@ -25,6 +25,8 @@ const (
 	// maxCached is the longest name and value together that is remembered. With
 	// what an entry takes beside it, the cache is bounded by 16 MiB.
 	maxCached = 640
+	// maxCachedName is the longest name of an argument that is remembered.
+	maxCachedName = 128
 )
 
 type cacheSet struct {
@@ -35,7 +37,7 @@ type cacheSet struct {
 // cached is what one value leads to.
 type cached struct {
 	hash   uint64
-	number uint32 // of the slot, or of the variable
+	number uint32 // of the tree, of a text; 0 of a pair
 	kind   *listKind
 	slot   *slot
 	name   string
@@ -132,15 +134,15 @@ func (a *scans) cachedPair(r *Request, k *listKind, p *view.Pair) {
 	c.put(&cached{hash: h, kind: k, slot: sl, name: strings.Clone(p.Name), value: strings.Clone(p.Value), hits: hits})
 }
 
-// cachedSingle is cachedPair for a variable with one value.
-func (a *scans) cachedSingle(r *Request, k *singleKind, value string) {
+// cachedText is cachedPair for a value without a name, or for a name.
+func (a *scans) cachedText(r *Request, t *tree, value string) {
 	s := &r.scan
 	c := &a.memory
-	h := c.hash(k.number, "", value)
+	h := c.hash(t.number, "", value)
 	set := &c.sets[h%cacheSets]
 	for i := range set.ways {
 		e := set.ways[i].Load()
-		if e != nil && e.hash == h && e.number == k.number && e.value == value {
+		if e != nil && e.hash == h && e.number == t.number && e.value == value {
 			e.touch()
 			e.add(s.hits)
 			return
@@ -148,12 +150,12 @@ func (a *scans) cachedSingle(r *Request, k *singleKind, value string) {
 	}
 	s.gaveUp = false
 	done := s.aside()
-	k.tree.scan(r, "", value)
+	t.scan(r, value, value)
 	hits := done()
 	if s.gaveUp {
 		return
 	}
-	c.put(&cached{hash: h, number: k.number, value: strings.Clone(value), hits: hits})
+	c.put(&cached{hash: h, number: t.number, value: strings.Clone(value), hits: hits})
 }
 
 // aside lets scans write into empty hits until the function that it returns puts

@@ -23,6 +23,10 @@ type compiler struct {
 	names []string
 }
 
+// jsonBody is the variable of TX in which the engine's parser leaves a JSON document.
+// A View does not show it.
+const jsonBody = "json_request_body"
+
 // slot returns the place of a name in TX.
 func (c *compiler) slot(name string) int {
 	i, ok := c.slots[name]
@@ -41,6 +45,7 @@ func (c *compiler) compile() {
 	for i := range 10 {
 		c.slot(strconv.Itoa(i)) // the captures
 	}
+	c.slot(jsonBody)
 	c.rules = make([]rule, len(c.program.Rules))
 	for i, r := range c.program.Rules {
 		c.rules[i] = rule{id: r.ID, pos: i, phase: r.Phase, mark: r.Marker}

@@ -46,6 +46,12 @@ func (l *loader) load() {
 	l.walked, l.gone = make([]bool, len(l.rules)), make([]uint64, len(l.r.removed))
 	for phase := 1; phase <= 2; phase++ {
 		l.until = 0
+		if phase == 2 {
+			slot := l.slot(jsonBody)
+			l.r.tx.set(slot, "", varUnknown)
+			l.everSet[slot] = true
+			delete(l.changed, slot)
+		}
 		l.phase(phase)
 	}
 	l.check()

@@ -63,7 +63,6 @@ type link struct {
 	native     func(arg, value string) bool // in place of operator
 	name       string                       // of the operator
 	arg        macro
-	number     bool // native compares numbers
 	negated    bool
 	names      []string // of the transformations
 	transforms []plugintypes.Transformation

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/corazawaf/coraza/v3"
+	"github.com/corazawaf/coraza/v3/types/variables"
 
 	"github.com/moatwaf/moat/rules/waf/gate"
 	"github.com/moatwaf/moat/rules/waf/seclang"
@@ -110,7 +111,6 @@ type Proof struct {
 	planes    int
 	filled    [maxPlanes][]uint64 // rows without a probe in a plane have a bit here
 	assigning []uint64            // rows with assignments
-	endMark   [3]string
 	regexes   []regexRead
 
 	scans   scans
@@ -280,6 +280,9 @@ func (r *Request) phase(v *view.View, n int) Result {
 	}
 	if r.failed != "" {
 		return Result{Why: r.failed}
+	}
+	if n == 2 && strings.EqualFold(v.Single(variables.ReqbodyProcessor), "JSON") {
+		r.tx.set(p.slots[jsonBody], "", varUnknown)
 	}
 	if !p.scans.run(r, n) {
 		return Result{Why: "cost", Cost: r.cost}

@@ -46,7 +46,6 @@ type slot struct {
 	values  *tree
 	names   *tree
 	counter int // number of the counter; -1 for none
-	number  uint32
 }
 
 // singleKind is a variable with one value.
@@ -54,7 +53,6 @@ type singleKind struct {
 	variable variables.RuleVariable
 	tree     *tree
 	cached   bool
-	number   uint32
 }
 
 // maxNewStates bounds the states that one phase of one request may add to the
@@ -66,7 +64,6 @@ type scratch struct {
 	hits   dfa.Bits
 	found  dfa.Bits
 	counts []int
-	totals [256]int32 // values of each list variable that was walked
 	texts  []text
 	at     []uint16
 	done   []uint16 // 1 + what came of a text and a transformation
@@ -129,7 +126,6 @@ type builder struct {
 	*prober
 	trees   map[string]*tree // by probes
 	made    *[]*tree
-	number  uint32
 	counter int
 }
 
@@ -172,8 +168,7 @@ func (b *builder) stage(n int) {
 	for _, s := range order {
 		if !view.IsList(s.variable) {
 			if t := b.tree(n, s, "", true); t != nil {
-				b.number++
-				st.singles = append(st.singles, singleKind{s.variable, t, cachedSingle(s.variable), b.number})
+				st.singles = append(st.singles, singleKind{s.variable, t, cachedSingle(s.variable)})
 			}
 			continue
 		}
@@ -253,8 +248,7 @@ func (b *builder) list(n int, s source) listKind {
 		}
 	}
 	make := func(name string, other bool) *slot {
-		b.number++
-		out := &slot{counter: -1, number: b.number}
+		out := &slot{counter: -1}
 		out.values = b.tree(n, source{s.variable, false}, name, other)
 		out.names = b.tree(n, source{s.variable, true}, name, other)
 		if at, ok := counters[name]; ok && !other {
@@ -298,7 +292,7 @@ func (b *builder) tree(n int, s source, name string, other bool) *tree {
 	if t := b.trees[key.String()]; t != nil && !alone {
 		return t
 	}
-	t := newTree(list, s, b.scans.words)
+	t := newTree(list, s, b.scans.words, len(*b.made)+1)
 	b.trees[key.String()] = t
 	*b.made = append(*b.made, t)
 	return t
@@ -404,7 +398,7 @@ func (a *scans) run(r *Request, n int) bool {
 		k := &st.singles[i]
 		value := r.singleValue(k.variable)
 		if k.cached && len(value) <= maxCached {
-			a.cachedSingle(r, k, value)
+			a.cachedText(r, k.tree, value)
 		} else {
 			k.tree.scan(r, "", value)
 		}
@@ -447,8 +441,12 @@ func (a *scans) list(r *Request, k *listKind) bool {
 		if sl.values != nil && !(many && len(sl.values.alone) == 0 && s.seen.has(sl.values, p.Value)) {
 			sl.values.scan(r, p.Name, p.Value)
 		}
-		if sl.names != nil && !(many && s.seen.has(sl.names, p.Name)) {
-			sl.names.scan(r, p.Name, p.Name)
+		if sl.names != nil {
+			if len(p.Name) <= maxCachedName {
+				a.cachedText(r, sl.names, p.Name)
+			} else {
+				sl.names.scan(r, p.Name, p.Name)
+			}
 		}
 		if r.cost.Total() > r.proof.maxCost {
 			return false
@@ -504,7 +502,7 @@ func (m *seen) has(t *tree, value string) bool {
 	if 2*m.used >= len(m.table) {
 		m.grow()
 	}
-	i := uint(maphash.String(seed, value)) + uint(t.number)
+	i := uint(maphash.String(seed, value)) + uint(t.number)*7919
 	for mask := uint(len(m.table) - 1); ; i++ {
 		e := &m.table[i&mask]
 		if e.tree == nil {

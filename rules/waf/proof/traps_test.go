@@ -163,6 +163,27 @@ func TestTraps(t *testing.T) {
 	}
 }
 
+// TestJSONBody holds that the engine's parser leaves a document in TX, which nobody
+// sees but rules that look there.
+func TestJSONBody(t *testing.T) {
+	for rules, clean := range map[string]bool{
+		`SecRule TX:/^json/ "!@rx nothing" "id:1,phase:2,pass,log,msg:'m'"`:              false,
+		`SecRule &TX:json_request_body "@eq 1" "id:1,phase:2,pass,log,msg:'m'"`:          false,
+		`SecRule ARGS "@within %{tx.json_request_body}" "id:1,phase:2,pass,log,msg:'m'"`: false,
+		`SecRule &TX:json_request_body "@eq 1" "id:1,phase:1,pass,log,msg:'m'"`:          true,
+		`SecRule TX:/^xml/ "!@rx nothing" "id:1,phase:2,pass,log,msg:'m'"`:               true,
+	} {
+		e := load(t, []seclang.File{{Name: "rules", Text: rules + "\n"}})
+		m := post("/", "application/json", `{"a":"b"}`)
+		if found := e.finding(t, m); (found == "") != clean {
+			t.Errorf("%s: the engine finds %q", rules, found)
+		}
+		if res, known := e.prove(m); !known || res.Clean != clean {
+			t.Errorf("%s: %+v", rules, res)
+		}
+	}
+}
+
 // TestOff holds the reasons for which nothing is proved, or a rule costs the proof.
 func TestOff(t *testing.T) {
 	for _, tt := range []struct {

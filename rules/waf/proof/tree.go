@@ -17,7 +17,7 @@ import (
 // against texts that its rule would not see, which can only add candidates.
 type tree struct {
 	source  source
-	number  int
+	number  uint32 // from 1
 	nodes   []node
 	scanned []*probe
 	alone   []*probe
@@ -69,11 +69,8 @@ type text struct {
 	deep, shallow bool
 }
 
-var treeNumber int
-
-func newTree(probes []*probe, s source, words int) *tree {
-	treeNumber++
-	t := &tree{source: s, number: treeNumber * 7919, nodes: []node{{parent: -1}}, bits: make(dfa.Bits, words)}
+func newTree(probes []*probe, s source, words, number int) *tree {
+	t := &tree{source: s, number: uint32(number), nodes: []node{{parent: -1}}, bits: make(dfa.Bits, words)}
 	for _, x := range probes {
 		if x.alone {
 			t.alone = append(t.alone, x)
