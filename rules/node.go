@@ -211,12 +211,22 @@ func (n *Node) describe() string {
 }
 
 // keyText returns the text of a mapping's key; false for a merge key and for a
-// key that is no string.
+// key that is no string. A whole number in its usual notation, such as a status, is
+// the text that one reads.
 func keyText(key *yaml.Node) (string, bool) {
 	for key.Kind == yaml.AliasNode {
 		key = key.Alias
 	}
-	if key.Kind != yaml.ScalarNode || key.Tag != tagString && key.Tag != tagTimestamp {
+	if key.Kind != yaml.ScalarNode {
+		return "", false
+	}
+	switch key.Tag {
+	case tagString, tagTimestamp:
+	case tagInt:
+		if !canonicalInt(key.Value) {
+			return "", false
+		}
+	default:
 		return "", false
 	}
 	return key.Value, true

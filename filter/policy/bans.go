@@ -23,7 +23,7 @@ type Ban struct {
 	ID      rules.Located[string]        `yaml:"id" doc:"name of the rule in the audit log; default ban"`
 	After   rules.Located[string]        `yaml:"after,required" doc:"how many refusals in which time: 5 blocks in 1m"`
 	For     rules.Located[time.Duration] `yaml:"for,required" min:"1s" max:"3660d" doc:"length of the first ban"`
-	Growth  rules.Located[int]           `yaml:"growth" min:"1" max:"1000" doc:"how many times longer each ban is than the one before; default 1"`
+	Growth  rules.Located[float64]       `yaml:"growth" min:"1" max:"1000" doc:"how many times longer each ban is than the one before; default 1"`
 	Max     rules.Located[time.Duration] `yaml:"max" min:"1s" max:"3660d" doc:"length of the longest ban, and of the quiet time after which bans begin anew; default 1d, without growth the length of a ban"`
 	Key     rules.Located[string]        `yaml:"key" doc:"what is counted and banned: ip (default), ip/48, ip/24/56"`
 	Reasons []rules.Located[string]      `yaml:"reasons,single" doc:"refusals that count: rule, rate-limit, payload, oversize and malformed (default), no-credentials, bad-credentials, forbidden, concealed"`
@@ -67,7 +67,7 @@ func (l *loader) banStage() filter.Stage {
 
 // ban compiles one rule.
 func (l *loader) ban(spec *Ban) ban.Rule {
-	r := ban.Rule{ID: "ban", For: spec.For.Value, Max: spec.Max.Value, Growth: float64(spec.Growth.Value)}
+	r := ban.Rule{ID: "ban", For: spec.For.Value, Max: spec.Max.Value, Growth: spec.Growth.Value}
 	if spec.ID.Set() {
 		r.ID = spec.ID.Value
 		l.claim(l.ids, spec.ID)
@@ -87,11 +87,17 @@ func (l *loader) ban(spec *Ban) ban.Rule {
 		name = spec.Key.Value
 	}
 	key, err := ratelimit.ParseKey(name)
-	if err == nil && key.Kind() != ratelimit.KeyIP {
-		err = errors.New("only addresses can be banned")
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		l.errs = append(l.errs, spec.Key.Errorf("ip, ip/48 or ip/24/56", "%s", err))
+	case key.NeedsIdentity():
+		// The stage stands before payload and auth, where nobody is known yet; and
+		// whoever could make an identity's requests be refused could lock it out.
+		l.errs = append(l.errs, spec.Key.Errorf("ip, ip/48 or ip/24/56; limit an identity by a tier, or revoke its credentials", "only addresses can be banned: bans stand before auth, where no caller is known"))
+	case key.Chosen():
+		l.errs = append(l.errs, spec.Key.Errorf("ip, ip/48 or ip/24/56", "only addresses can be banned: a client chooses its own %s", name))
+	case key.Kind() != ratelimit.KeyIP:
+		l.errs = append(l.errs, spec.Key.Errorf("ip, ip/48 or ip/24/56", "only addresses can be banned"))
 	}
 	r.IPv4Bits, r.IPv6Bits = key.AddressBits()
 	for _, reason := range spec.Reasons {

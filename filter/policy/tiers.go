@@ -20,7 +20,7 @@ type Tier struct {
 	Burst      rules.Located[int]            `yaml:"burst" min:"1" max:"1000000000" doc:"requests that a fresh client may make at once; default: the number in rate"`
 	Concurrent rules.Located[int]            `yaml:"concurrent" min:"1" max:"1000000000" doc:"requests that may be under way at the same time; beside a rate or in place of one"`
 	Cost       rules.Located[int]            `yaml:"cost" min:"1" max:"1000000000" doc:"what a request counts, out of rate and burst; default 1"`
-	ByStatus   map[string]rules.Located[int] `yaml:"cost_by_status" doc:"what a request counts that is answered with a status (\"401\") or one of a class (4xx), out of rate and burst; not less than cost"`
+	ByStatus   map[string]rules.Located[int] `yaml:"cost_by_status" doc:"what a request counts that is answered with a status (401) or one of a class (4xx), out of rate and burst; not less than cost"`
 	Also       bool                          `yaml:"also" doc:"go on to the next tier that matches when this one lets a request through"`
 	Status     rules.Located[int]            `yaml:"status" doc:"status of a refusal: 403 (default) or 429"`
 	Headers    string                        `yaml:"headers" enum:"refused|always" doc:"answers that have the RateLimit fields; default refused"`
