@@ -42,8 +42,9 @@ type Request struct {
 	failed  string
 	rand    capturer
 
-	scan scratch
-	cost Cost
+	scan  scratch
+	cost  Cost
+	exact int // what the engine's operators have cost
 }
 
 // hidden is a target that a rule has taken from others.
@@ -174,12 +175,28 @@ func (r *Request) test(l *link, arg string, v variables.RuleVariable, name, valu
 	return hit
 }
 
-// operate asks the operator.
+// expressionCost is how many bytes a regular expression reads for each byte of a
+// text, in terms of what a scan reads.
+const expressionCost = 40
+
+// operate asks the operator, unless that costs more than may be spent.
 func (r *Request) operate(l *link, arg, text string) bool {
-	r.cost.Bytes += len(text)
 	r.now = 0
+	if l.name == "rx" {
+		r.cost.Bytes += expressionCost * len(text)
+		if len(text) >= 1024 && !r.loading && r.cost.Total() > r.proof.maxCost {
+			r.fail("cost")
+			return false
+		}
+	}
+	r.cost.Bytes += len(text)
 	if l.native != nil {
 		return l.native(arg, text) != l.negated
+	}
+	// An expression takes many times what a scan takes.
+	if r.exact += operatorCost * len(text); r.exact > maxExact {
+		r.fail(dear)
+		return false
 	}
 	if l.captures {
 		r.rand.r = r
@@ -187,6 +204,15 @@ func (r *Request) operate(l *link, arg, text string) bool {
 	}
 	return l.operator.Evaluate(nobody{}, text) != l.negated
 }
+
+// The engine's own operators are asked with texts of so many bytes for one request,
+// each byte counted for what an expression takes against a scan, before the request
+// is handed over.
+const (
+	operatorCost = 40
+	maxExact     = 8 << 20
+	dear         = "the rules that are left are dear"
+)
 
 // capture takes a capture of the operator.
 func (r *Request) capture(n int, value string) {
