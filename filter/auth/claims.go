@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/moatwaf/moat/filter"
 )
@@ -13,7 +14,8 @@ import (
 // client has not written itself, and may be checked before the signature.
 func (v *tokens) checkClaims(now time.Time, payload []byte) (map[string]any, error) {
 	var claims map[string]any
-	if json.Unmarshal(payload, &claims) != nil || claims == nil {
+	// Broken UTF-8 would be read as the same replacement, whatever it was.
+	if !utf8.Valid(payload) || json.Unmarshal(payload, &claims) != nil || claims == nil {
 		return nil, errTokenClaims
 	}
 	if issuer, _ := claims["iss"].(string); issuer != v.issuer {
@@ -47,8 +49,8 @@ func (v *tokens) identity(claims map[string]any) (*filter.Identity, error) {
 			break
 		}
 	}
-	if subject == "" {
-		return nil, errTokenSubject
+	if subject == "" || strings.ContainsRune(subject, utf8.RuneError) {
+		return nil, errTokenSubject // half a character (\ud800) may have been any other half
 	}
 	return &filter.Identity{
 		Subject: subject,

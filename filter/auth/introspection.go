@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/moatwaf/moat/filter"
 )
@@ -224,7 +225,7 @@ func (i *Introspection) read(now time.Time, answer map[string]any) (*filter.Iden
 			break
 		}
 	}
-	if subject == "" {
+	if subject == "" || strings.ContainsRune(subject, utf8.RuneError) {
 		return nil, until, errNobody
 	}
 	return &filter.Identity{

@@ -51,7 +51,10 @@ type MTLSConfig struct {
 
 // AllowedCertificate is a name that is taken.
 type AllowedCertificate struct {
-	// Name is compared byte by byte; an asterisk at its end stands for any rest.
+	// Name is compared byte by byte. An asterisk stands for whatever may differ
+	// without leaving the owner's hands: at the end of a common name and behind a
+	// slash of a URI for any rest, as "*." in front of a host name and as "*@" in
+	// front of the domain of a mail address for any beginning.
 	Name string
 	// Roles and Scopes are granted to the caller, of every entry that fits.
 	Roles, Scopes []string
@@ -98,11 +101,12 @@ func NewMTLS(c MTLSConfig) (*MTLS, error) {
 		errs = append(errs, errors.New("mtls: the list of allowed names is empty: nobody could come in"))
 	}
 	for _, a := range c.Allow {
+		exact, where := wildcard(c.Name, a.Name)
 		switch {
 		case a.Name == "" || a.Name == "*":
 			errs = append(errs, fmt.Errorf("mtls: %q is no name to allow: leave the list out to take everybody", a.Name))
-		case strings.Contains(strings.TrimSuffix(a.Name, "*"), "*"):
-			errs = append(errs, fmt.Errorf("mtls: %q: an asterisk stands at the end only", a.Name))
+		case strings.Contains(exact, "*"):
+			errs = append(errs, fmt.Errorf("mtls: %q: %s", a.Name, where))
 		case !isPlainText(a.Name):
 			errs = append(errs, fmt.Errorf("mtls: %q: control characters or broken UTF-8", a.Name))
 		case c.Name == CertificateSPKI && !isPin(a.Name):
@@ -125,6 +129,29 @@ func NewMTLS(c MTLSConfig) (*MTLS, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// wildcard returns a name without the asterisk that it may have, and where such a one
+// may stand in names of the kind: elsewhere the rest would be somebody else's.
+func wildcard(kind CertificateName, name string) (exact, where string) {
+	switch kind {
+	case CertificateCN:
+		return strings.TrimSuffix(name, "*"), "an asterisk stands at the end only"
+	case CertificateURI:
+		// Behind the authority, with the slash: spiffe://example.org.evil.example
+		// begins like spiffe://example.org.
+		if prefix, ok := strings.CutSuffix(name, "/*"); ok {
+			if _, authority, ok := strings.Cut(prefix, "://"); ok && authority != "" {
+				return prefix, ""
+			}
+		}
+		return name, "an asterisk stands at the end only, behind the host and a slash"
+	case CertificateDNS:
+		return strings.TrimPrefix(name, "*."), "an asterisk stands in front only, with a dot behind it"
+	case CertificateEmail:
+		return strings.TrimPrefix(name, "*@"), "an asterisk stands in the place of everything before the @"
+	}
+	return name, "an asterisk stands for nothing here"
 }
 
 // isPin reports whether s is the pin of a public key.
@@ -332,6 +359,9 @@ func (m *MTLS) identity(leaf *x509.Certificate, fingerprint string) (*filter.Ide
 
 // fits reports whether an entry allows a name.
 func (a *AllowedCertificate) fits(name string) bool {
+	if suffix, ok := strings.CutPrefix(a.Name, "*"); ok {
+		return len(name) > len(suffix) && strings.HasSuffix(name, suffix)
+	}
 	if prefix, ok := strings.CutSuffix(a.Name, "*"); ok {
 		return strings.HasPrefix(name, prefix)
 	}

@@ -245,6 +245,11 @@ func TestMTLS(t *testing.T) {
 		{"the URI as a common name", uri, verify, client(t, root, func(c *x509.Certificate) { c.Subject.CommonName = "spiffe://example.org/billing" }), "/", 403, ""},
 		{"no URI", auth.MTLSConfig{Name: auth.CertificateURI}, verify, printer, "/", 403, ""},
 		{"host name in capitals", auth.MTLSConfig{Name: auth.CertificateDNS, Allow: []auth.AllowedCertificate{{Name: "printer.example.com"}}}, verify, client(t, root, func(c *x509.Certificate) { c.DNSNames = []string{"Printer.example.com"} }), "/", 200, "mtls printer.example.com "},
+		{"host name below", auth.MTLSConfig{Name: auth.CertificateDNS, Allow: []auth.AllowedCertificate{{Name: "*.example.com"}}}, verify, client(t, root, func(c *x509.Certificate) { c.DNSNames = []string{"a.b.example.com"} }), "/", 200, "mtls a.b.example.com "},
+		{"host name that only ends alike", auth.MTLSConfig{Name: auth.CertificateDNS, Allow: []auth.AllowedCertificate{{Name: "*.example.com"}}}, verify, client(t, root, func(c *x509.Certificate) { c.DNSNames = []string{"evilexample.com"} }), "/", 403, ""},
+		{"mail address of a domain", auth.MTLSConfig{Name: auth.CertificateEmail, Allow: []auth.AllowedCertificate{{Name: "*@example.com"}}}, verify, client(t, root, func(c *x509.Certificate) { c.EmailAddresses = []string{"a@example.com"} }), "/", 200, "mtls a@example.com "},
+		{"mail address of another domain", auth.MTLSConfig{Name: auth.CertificateEmail, Allow: []auth.AllowedCertificate{{Name: "*@example.com"}}}, verify, client(t, root, func(c *x509.Certificate) { c.EmailAddresses = []string{"a@evil.example.com"} }), "/", 403, ""},
+		{"common name that begins so", auth.MTLSConfig{Name: auth.CertificateCN, Allow: []auth.AllowedCertificate{{Name: "printer-*"}}}, verify, printer, "/", 200, "mtls printer-7 "},
 		{"mail address", auth.MTLSConfig{Name: auth.CertificateEmail}, verify, client(t, root, func(c *x509.Certificate) { c.EmailAddresses = []string{"a@example.com"} }), "/", 200, "mtls a@example.com "},
 		{"two common names", all, verify, twoCNs, "/", 403, ""},
 		{"no common name", all, verify, client(t, root, func(c *x509.Certificate) { c.Subject = pkix.Name{Organization: []string{"x"}} }), "/", 403, ""},
@@ -375,15 +380,21 @@ func TestNewMTLSRefuses(t *testing.T) {
 		return all
 	}
 	for want, c := range map[string]auth.MTLSConfig{
-		`mtls: a certificate has no "" that could name its owner`:                                    {},
-		"mtls: the list of allowed names is empty: nobody could come in":                             {Name: auth.CertificateCN, Allow: allow()},
-		`mtls: "*" is no name to allow: leave the list out to take everybody`:                        {Name: auth.CertificateCN, Allow: allow("*")},
-		`mtls: "*.example.com": an asterisk stands at the end only`:                                  {Name: auth.CertificateDNS, Allow: allow("*.example.com")},
-		`mtls: "a\nb": control characters or broken UTF-8`:                                           {Name: auth.CertificateCN, Allow: allow("a\nb")},
-		`mtls: "sha256/abc" is no pin: write sha256/ and the base64 of the key's SHA-256`:            {Name: auth.CertificateSPKI, Allow: allow("sha256/abc")},
-		`mtls: "a b" is no scope: printable ASCII without space, quotation mark and backslash`:       {Name: auth.CertificateCN, Allow: []auth.AllowedCertificate{{Name: "a", Scopes: []string{"a b"}}}},
-		"ca.pem: no certificate in PEM":                                                              {Name: auth.CertificateCN, CA: auth.File{Name: "ca.pem", Data: []byte("x")}},
-		"r:2: not the SHA-256 of a certificate (openssl x509 -noout -fingerprint -sha256 writes it)": {Name: auth.CertificateCN, Revoked: auth.File{Name: "r", Data: []byte("#\n12:34")}},
+		`mtls: a certificate has no "" that could name its owner`:                                        {},
+		"mtls: the list of allowed names is empty: nobody could come in":                                 {Name: auth.CertificateCN, Allow: allow()},
+		`mtls: "*" is no name to allow: leave the list out to take everybody`:                            {Name: auth.CertificateCN, Allow: allow("*")},
+		`mtls: "*-7": an asterisk stands at the end only`:                                                {Name: auth.CertificateCN, Allow: allow("*-7")},
+		`mtls: "spiffe://example.org*": an asterisk stands at the end only, behind the host and a slash`: {Name: auth.CertificateURI, Allow: allow("spiffe://example.org*")},
+		`mtls: "spiffe://*": an asterisk stands at the end only, behind the host and a slash`:            {Name: auth.CertificateURI, Allow: allow("spiffe://*")},
+		`mtls: "printer*": an asterisk stands in front only, with a dot behind it`:                       {Name: auth.CertificateDNS, Allow: allow("printer*")},
+		`mtls: "admin@*": an asterisk stands in the place of everything before the @`:                    {Name: auth.CertificateEmail, Allow: allow("admin@*")},
+		`mtls: "sha256/*": an asterisk stands for nothing here`:                                          {Name: auth.CertificateSPKI, Allow: allow("sha256/*")},
+		`mtls: "*example.com": an asterisk stands in front only, with a dot behind it`:                   {Name: auth.CertificateDNS, Allow: allow("*example.com")},
+		`mtls: "a\nb": control characters or broken UTF-8`:                                               {Name: auth.CertificateCN, Allow: allow("a\nb")},
+		`mtls: "sha256/abc" is no pin: write sha256/ and the base64 of the key's SHA-256`:                {Name: auth.CertificateSPKI, Allow: allow("sha256/abc")},
+		`mtls: "a b" is no scope: printable ASCII without space, quotation mark and backslash`:           {Name: auth.CertificateCN, Allow: []auth.AllowedCertificate{{Name: "a", Scopes: []string{"a b"}}}},
+		"ca.pem: no certificate in PEM":                                                                  {Name: auth.CertificateCN, CA: auth.File{Name: "ca.pem", Data: []byte("x")}},
+		"r:2: not the SHA-256 of a certificate (openssl x509 -noout -fingerprint -sha256 writes it)":     {Name: auth.CertificateCN, Revoked: auth.File{Name: "r", Data: []byte("#\n12:34")}},
 	} {
 		if m, err := auth.NewMTLS(c); m != nil || err == nil || !strings.HasPrefix(strings.Replace(err.Error(), "r:2:1:", "r:2:", 1), want) {
 			t.Errorf("got %v, want %s", err, want)

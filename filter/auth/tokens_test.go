@@ -129,6 +129,8 @@ func TestAttacks(t *testing.T) {
 		{"claims in other case", raw(`{"ISS":"` + issuer + `","aud":"api","sub":"anna","exp":` + exp + `}`), "wrong issuer"},
 		{"audience that begins like ours", token(t, map[string]any{"aud": []string{"api2", "api.example"}}), "wrong audience"},
 		{"issuer in homoglyphs", token(t, map[string]any{"iss": "https://іssuer.example"}), "wrong issuer"},
+		{"a name in broken UTF-8", raw("{\"iss\":\"" + issuer + "\",\"aud\":\"api\",\"sub\":\"a\xff\",\"exp\":" + exp + "}"), "claims not valid"},
+		{"a name with half a character", raw(`{"iss":"` + issuer + `","aud":"api","sub":"a\ud800","exp":` + exp + `}`), "no subject"},
 		{"expiry as a number too large", raw(`{"iss":"` + issuer + `","aud":"api","sub":"anna","exp":1e999}`), "claims not valid"},
 		{"1 MB", strings.Repeat("a", 1<<20), "token too long"},
 		{"15 KB payload that is not ours", handmade(t, `{"alg":"RS256","kid":"rsa"}`, `{"a":"`+strings.Repeat("b", 11<<10)+`"}`, hmacWith(nil)), "signature does not verify"},

@@ -128,7 +128,7 @@ type MTLS struct {
 
 // AllowedCertificate is a name that is taken.
 type AllowedCertificate struct {
-	Name   string   `yaml:"name,required" doc:"the name; an asterisk at its end stands for any rest"`
+	Name   string   `yaml:"name,required" doc:"the name; printer-*, spiffe://example.org/*, *.example.com and *@example.com stand for many"`
 	Roles  []string `yaml:"roles,single" doc:"roles of the caller"`
 	Scopes []string `yaml:"scopes,single" doc:"scopes of the caller"`
 }
