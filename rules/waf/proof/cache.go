@@ -23,7 +23,7 @@ const (
 	cacheWays = 4
 	cacheSets = 4096
 	// maxCached is the longest name and value together that is remembered. With
-	// what an entry takes beside it, the cache is bounded by 16 MiB.
+	// what an entry takes beside it, the cache is bounded by 24 MiB.
 	maxCached = 640
 	// maxCachedName is the longest name of an argument that is remembered.
 	maxCachedName = 128

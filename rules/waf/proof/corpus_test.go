@@ -51,8 +51,8 @@ func TestCorpus(t *testing.T) {
 			switch {
 			case *full:
 				step = 1
-			case testing.Short():
-				step = 60
+			case testing.Short(), raceEnabled:
+				step = 80
 			}
 			clean, proved, unknown, wrong := 0, 0, 0, 0
 			why := map[string]int{}

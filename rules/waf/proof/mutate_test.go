@@ -91,8 +91,8 @@ func TestMutated(t *testing.T) {
 	switch {
 	case *full:
 		n = 20_000
-	case testing.Short():
-		n = 40
+	case testing.Short(), raceEnabled:
+		n = 30
 	}
 	for level := 1; level <= 4; level++ {
 		t.Run(fmt.Sprintf("PL%d", level), func(t *testing.T) {

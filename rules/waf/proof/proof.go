@@ -244,6 +244,7 @@ func (r *Request) End() {
 	}
 	r.matches = r.matches[:0]
 	r.failed, r.unknown, r.rule, r.cost = "", false, nil, Cost{}
+	r.exact = 0
 	r.scan.reset()
 	r.proof.pool.Put(r)
 }
@@ -338,7 +339,7 @@ func (r *Request) run(n int) Result {
 				}
 				return Result{Rule: ru.id, Why: r.failed, Cost: r.cost}
 			}
-			if r.cost.Total() > p.maxCost {
+			if r.over() {
 				return Result{Rule: ru.id, Why: "cost", Cost: r.cost}
 			}
 			if !hit {

@@ -402,7 +402,7 @@ func (a *scans) run(r *Request, n int) bool {
 		} else {
 			k.tree.scan(r, "", value)
 		}
-		if r.cost.Total() > r.proof.maxCost {
+		if r.over() {
 			return false
 		}
 	}
@@ -448,7 +448,7 @@ func (a *scans) list(r *Request, k *listKind) bool {
 				sl.names.scan(r, p.Name, p.Name)
 			}
 		}
-		if r.cost.Total() > r.proof.maxCost {
+		if r.over() {
 			return false
 		}
 	}

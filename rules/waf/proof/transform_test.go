@@ -66,8 +66,8 @@ func TestTransforms(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	var a arena
 	n := 100_000
-	if testing.Short() {
-		n = 20_000
+	if testing.Short() || raceEnabled {
+		n = 10_000
 	}
 	done := map[string]int{}
 	for range n {

@@ -224,8 +224,8 @@ func TestFlood(t *testing.T) {
 	warm := misses(hot)
 	cold := 0
 	n := 20_000
-	if testing.Short() {
-		n = 4_000
+	if testing.Short() || raceEnabled {
+		n = 2_000
 	}
 	for i := range n {
 		misses(parse(fmt.Sprintf("GET / HTTP/1.1\r\nHost: h\r\nX: cold%d\r\n\r\n", i)))
@@ -258,9 +258,9 @@ func TestCost(t *testing.T) {
 func TestHostile(t *testing.T) {
 	e := load(t, coreRuleSet(2))
 	bound := e.proof.scans.max
-	for i := range 30 {
+	for i := range 8 {
 		var b strings.Builder
-		for j := range 300 {
+		for j := range 150 {
 			fmt.Fprintf(&b, "%x select%d ' or \\\" union /*%d*/ <x%d ${%d} ../", i*j*7919, j, i, j, i)
 		}
 		m := post("/", "application/x-www-form-urlencoded", "a="+strings.NewReplacer(" ", "+", "%", "%25").Replace(b.String()))
@@ -313,7 +313,7 @@ func TestAllocs(t *testing.T) {
 // TestConcurrent uses one proof from several goroutines, from the first text on.
 func TestConcurrent(t *testing.T) {
 	e := load(t, coreRuleSet(1))
-	all := corpus()[:80]
+	all := corpus()[:40]
 	want := make([]bool, len(all))
 	for i, m := range all {
 		want[i] = e.finding(t, m) == ""
@@ -322,7 +322,7 @@ func TestConcurrent(t *testing.T) {
 	for n := range 4 {
 		wg.Go(func() {
 			for i := range all {
-				i = (i + n*20) % len(all)
+				i = (i + n*10) % len(all)
 				// The message is shared, its View is not.
 				if res, known := e.prove(all[i]); known && res.Clean && !want[i] {
 					t.Errorf("%s is clean", all[i].r.HTTP.RequestURI)

@@ -197,11 +197,18 @@ func (t *tree) scan(r *Request, name, value string) {
 	s.at = slices.Grow(s.at[:0], len(t.nodes))[:len(t.nodes)] // the text of each node
 	clear(s.at)
 	for _, i := range t.plan(touch) {
+		if r.over() {
+			break // the request is handed over
+		}
 		t.transform(r, i)
 	}
 	for i := range s.texts {
+		if r.over() {
+			break
+		}
 		t.look(r, &s.texts[i], s.at, uint16(i))
 	}
+	s.gaveUp = s.gaveUp || r.over()
 }
 
 // plan returns the nodes that may see another text than the value itself, if the
@@ -258,6 +265,9 @@ func (t *tree) transform(r *Request, i int) {
 		s.texts[to].shallow = true
 	}
 }
+
+// over reports whether the request has cost too much.
+func (r *Request) over() bool { return r.cost.Total() > r.proof.maxCost }
 
 // add adds a text and returns its number.
 func (t *tree) add(s *scratch, value string, touch gate.Touch) int {
@@ -376,7 +386,7 @@ func (r *Request) matchesAlone(x *probe, s source, name, value string) bool {
 		r.scan.sub = sub
 	}
 	*sub.only = single{source: s, name: name, value: value, depth: x.depth}
-	sub.cost, sub.failed, sub.unknown = Cost{}, "", false
+	sub.cost, sub.exact, sub.failed, sub.unknown = Cost{}, 0, "", false
 	hit := sub.evaluate(x.rule)
 	hit = hit || sub.failed != "" || sub.unknown
 	// A name that it has made up may be one that another rule looks for.
