@@ -28,7 +28,7 @@ var (
 	blocks  = flag.Int("blocks", 10, "in how many turns")
 	profile = flag.String("profile", "", "write a CPU profile of the rows, of one engine, and measure nothing")
 	engine  = flag.String("engine", "fast", "the engine of the profile: fast or plain")
-	parts   = flag.String("parts", "rows,mixed,share,dear,load,scale", "what to measure")
+	parts   = flag.String("parts", "rows,mixed,kinds,share,dear,load,scale", "what to measure")
 )
 
 func main() {
@@ -68,7 +68,7 @@ func run() error {
 	fmt.Printf("%s, %d cores, %s %s/%s\n\n", cpuName(), runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	for part := range strings.SplitSeq(*parts, ",") {
 		do := map[string]func(stages, *regexp.Regexp) error{
-			"rows": rows, "mixed": mixedTraffic, "share": shares, "dear": dearest, "load": loadTime, "scale": scaling,
+			"rows": rows, "mixed": mixedTraffic, "kinds": kinds, "share": shares, "dear": dearest, "load": loadTime, "scale": scaling,
 		}[part]
 		if do == nil {
 			return fmt.Errorf("no part is called %q", part)
@@ -167,7 +167,30 @@ func profileRows(s stages, re *regexp.Regexp) error {
 		}
 		return nil // one profile, one row
 	}
-	return fmt.Errorf("no row matches %q", *only)
+	if !re.MatchString("mixed") {
+		return fmt.Errorf("no row matches %q", *only)
+	}
+	plain, fast, err := s.get(1)
+	if err != nil {
+		return err
+	}
+	all, _ := mixed(newRand(), 500, 500)
+	if all, err = clean(plain, all); err != nil {
+		return err
+	}
+	if _, err := pass(fast, all); err != nil {
+		return err
+	}
+	if err := pprof.StartCPUProfile(out); err != nil {
+		return err
+	}
+	defer pprof.StopCPUProfile()
+	for end := time.Now().Add(*each); time.Now().Before(end); {
+		if _, err := pass(fast, all); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // hammer asks a stage about the same few requests again and again, so that making

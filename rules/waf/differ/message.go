@@ -157,6 +157,17 @@ func Parse(m *Message) (*Request, error) {
 	return r, nil
 }
 
+// Size returns how many bytes of target, header values and body a request has.
+func (r *Request) Size() int {
+	n := len(r.http.RequestURI) + len(r.body)
+	for _, values := range r.http.Header {
+		for _, v := range values {
+			n += len(v)
+		}
+	}
+	return n
+}
+
 // HTTP returns the request anew, its body unread.
 func (r *Request) HTTP() *http.Request {
 	hr := r.http.Clone(r.http.Context())
