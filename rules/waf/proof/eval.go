@@ -175,21 +175,10 @@ func (r *Request) test(l *link, arg string, v variables.RuleVariable, name, valu
 	return hit
 }
 
-// expressionCost is how many bytes a regular expression reads for each byte of a
-// text, in terms of what a scan reads.
-const expressionCost = 40
-
-// operate asks the operator, unless that costs more than may be spent.
+// operate asks the operator.
 func (r *Request) operate(l *link, arg, text string) bool {
-	r.now = 0
-	if l.name == "rx" {
-		r.cost.Bytes += expressionCost * len(text)
-		if len(text) >= 1024 && !r.loading && r.cost.Total() > r.proof.maxCost {
-			r.fail("cost")
-			return false
-		}
-	}
 	r.cost.Bytes += len(text)
+	r.now = 0
 	if l.native != nil {
 		return l.native(arg, text) != l.negated
 	}
