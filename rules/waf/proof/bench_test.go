@@ -137,16 +137,22 @@ func BenchmarkJSON64K(b *testing.B)   { benchmark(b, jsonOf(12000)) }
 func BenchmarkText64K(b *testing.B)   { benchmark(b, textOf(64000)) }
 func BenchmarkMultipart(b *testing.B) { benchmark(b, upload()) }
 
-// BenchmarkColdHeaders forgets what header fields lead to before each request.
+// BenchmarkColdHeaders forgets what header fields lead to before each request, which
+// is part of what it measures.
 func BenchmarkColdHeaders(b *testing.B) {
 	m := get()
 	levels(b, func(b *testing.B, e *engine) {
 		e.prove(m)
 		b.ReportAllocs()
+		sets := e.proof.scans.memory.sets
 		for b.Loop() {
-			b.StopTimer()
-			e.proof.scans.memory.init()
-			b.StartTimer()
+			for i := range sets {
+				for j := range sets[i].ways {
+					if sets[i].ways[j].Load() != nil {
+						sets[i].ways[j].Store(nil)
+					}
+				}
+			}
 			if res, _ := e.prove(m); !res.Clean {
 				b.Fatal(res)
 			}

@@ -272,6 +272,9 @@ func (p *prober) alone(ru *rule, n int) int {
 		if !captured(a.key) || !captured(a.value) || len(a.value) == 0 || a.remove {
 			return 0
 		}
+		if a.slot >= 0 && !next.looksAt(a.slot) {
+			continue
+		}
 		if first := a.value[0]; first.variable != variables.Unknown || strings.IndexByte("+-", first.text[0]) >= 0 {
 			return 0 // it may add
 		}
@@ -300,6 +303,11 @@ func (p *prober) alone(ru *rule, n int) int {
 		}
 	}
 	return 1
+}
+
+// looksAt reports whether a target of a link may show a slot of TX.
+func (l *link) looksAt(slot int) bool {
+	return slices.ContainsFunc(l.targets, func(t target) bool { return t.view == fromTX && (t.regex != nil || t.slot == slot) })
 }
 
 // settable reports whether a slot may be set by anything but the actions of ru.
