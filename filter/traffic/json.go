@@ -155,7 +155,7 @@ func (r *archiveRequest) message() (Message, error) {
 		case strings.HasPrefix(name, ":"), name == "content-length", name == "transfer-encoding":
 		default:
 			typed = typed || name == "content-type"
-			m.Header = append(m.Header, Field{f.Name, f.Value})
+			m.Header = append(m.Header, Field(f))
 		}
 	}
 	if p := r.PostData; p != nil {
