@@ -123,8 +123,7 @@ func (m *Moat) ask(head []byte, body *sentBody) (*link, *http.Response, []byte, 
 				err = l.conn.SetDeadline(l.due)
 			}
 			if err == nil && body == nil {
-				n := strconv.Itoa(len(head))
-				question := net.Buffers{[]byte(post + n + "\r\nContent-Length: " + n + "\r\n\r\n"), head}
+				question := net.Buffers{fmt.Appendf(nil, post+"Content-Length: %[1]d\r\n\r\n", len(head)), head}
 				_, err = question.WriteTo(l.conn)
 				if err == nil {
 					res, err = http.ReadResponse(l.r, nil)
@@ -224,7 +223,7 @@ func (d *daemon) complain(err error, pass bool) {
 var errRefused = errors.New("the daemon does not take the question")
 
 // post is the beginning of a question.
-const post = "POST /v1/decide HTTP/1.1\r\nHost: moat\r\nMoat-Protocol: 1\r\nMoat-Head: "
+const post = "POST /v1/decide HTTP/1.1\r\nHost: moat\r\nMoat-Protocol: 1\r\nMoat-Head: %[1]d\r\n"
 
 // askWith asks about a request with a body, of which the daemon says how much it
 // wants.
@@ -232,7 +231,7 @@ func (l *link) askWith(head []byte, body *sentBody, deadline time.Time) (*http.R
 	body.sent = 0
 	body.ended = false
 	question := net.Buffers{
-		[]byte(fmt.Sprintf("%s%d\r\nTransfer-Encoding: chunked\r\nTrailer: Moat-Body\r\n\r\n%x\r\n", post, len(head), len(head))),
+		fmt.Appendf(nil, post+"Transfer-Encoding: chunked\r\nTrailer: Moat-Body\r\n\r\n%[1]x\r\n", len(head)),
 		head, []byte("\r\n"),
 	}
 	if _, err := question.WriteTo(l.conn); err != nil {

@@ -129,7 +129,7 @@ func (m *Moat) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if target == "" {
 		target = r.URL.RequestURI()
 	}
-	head := bytes.NewBufferString(r.Method + "\n" + target + "\n" + r.Proto + "\n" + r.Host + "\n" + r.RemoteAddr + "\n" + length + "\n" + words + "\n")
+	head := bytes.NewBufferString(strings.Join([]string{r.Method, target, r.Proto, r.Host, r.RemoteAddr, length, words, ""}, "\n"))
 	_ = r.Header.Write(head) // a Buffer takes everything; the fields are as they are, but sorted
 	head.WriteString("\r\n")
 	l, res, content, err := m.ask(head.Bytes(), body)
