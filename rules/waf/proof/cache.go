@@ -17,11 +17,15 @@ import (
 type cache struct {
 	seed maphash.Seed
 	sets []cacheSet
+	// door holds the hashes of what has come once, lately: only what comes again is
+	// remembered, so that what never does costs nothing.
+	door []atomic.Uint64
 }
 
 const (
 	cacheWays = 4
 	cacheSets = 4096
+	doorSize  = 16384
 	// maxCached is the longest name and value together that is remembered. With
 	// what an entry takes beside it, the cache is bounded by 24 MiB.
 	maxCached = 640
@@ -54,6 +58,17 @@ type cachedWord struct {
 func (c *cache) init() {
 	c.seed = maphash.MakeSeed()
 	c.sets = make([]cacheSet, cacheSets)
+	c.door = make([]atomic.Uint64, doorSize)
+}
+
+// again reports whether something with that hash has come lately, and notes it.
+func (c *cache) again(h uint64) bool {
+	place := &c.door[h>>32%doorSize]
+	if place.Load() == h {
+		return true
+	}
+	place.Store(h)
+	return false
 }
 
 // put remembers an entry. One that has been asked for since the last time gets a
@@ -119,15 +134,20 @@ func (a *scans) cachedPair(r *Request, k *listKind, p *view.Pair) {
 	if sl.counter >= 0 {
 		s.counts[sl.counter]++
 	}
-	s.gaveUp = false
-	done := s.aside()
+	again := c.again(h)
+	if again {
+		s.aside()
+	}
 	if sl.values != nil {
 		sl.values.scan(r, p.Name, p.Value)
 	}
 	if sl.names != nil {
 		sl.names.scan(r, p.Name, p.Name)
 	}
-	hits := done()
+	if !again {
+		return
+	}
+	hits := s.joined()
 	if s.gaveUp {
 		return // what is not decided is not remembered
 	}
@@ -148,30 +168,44 @@ func (a *scans) cachedText(r *Request, t *tree, value string) {
 			return
 		}
 	}
-	s.gaveUp = false
-	done := s.aside()
+	if !c.again(h) {
+		t.scan(r, value, value)
+		return
+	}
+	s.aside()
 	t.scan(r, value, value)
-	hits := done()
+	hits := s.joined()
 	if s.gaveUp {
 		return
 	}
 	c.put(&cached{hash: h, number: t.number, value: strings.Clone(value), hits: hits})
 }
 
-// aside lets scans write into empty hits until the function that it returns puts
-// both together and returns those that came.
-func (s *scratch) aside() func() []cachedWord {
+// aside lets scans write into empty hits until joined.
+func (s *scratch) aside() {
+	s.gaveUp = false
 	s.hits, s.delta = s.delta, s.hits
-	return func() []cachedWord {
-		s.hits, s.delta = s.delta, s.hits
-		var words []cachedWord
-		for i, w := range s.delta {
-			if w != 0 {
-				words = append(words, cachedWord{i, w})
-				s.hits[i] |= w
-				s.delta[i] = 0
-			}
+}
+
+// joined puts the hits since aside to those before it and returns them.
+func (s *scratch) joined() []cachedWord {
+	s.hits, s.delta = s.delta, s.hits
+	n := 0
+	for _, w := range s.delta {
+		if w != 0 {
+			n++
 		}
-		return words
 	}
+	if n == 0 {
+		return nil
+	}
+	words := make([]cachedWord, 0, n)
+	for i, w := range s.delta {
+		if w != 0 {
+			words = append(words, cachedWord{i, w})
+			s.hits[i] |= w
+			s.delta[i] = 0
+		}
+	}
+	return words
 }

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/moatwaf/moat/rules/waf/seclang"
-	"github.com/moatwaf/moat/rules/waf/view"
 )
 
 // TestTraps holds what rules mean against the engine, one trap each: what the proof
@@ -152,8 +151,8 @@ func TestTraps(t *testing.T) {
 			if (found != "") != tt.found {
 				t.Errorf("the engine finds %q", found)
 			}
-			// Twice: the second time with what is remembered.
-			for range 2 {
+			// What has come twice is remembered.
+			for range 3 {
 				res, known := e.prove(m)
 				if !known || res.Clean != tt.clean {
 					t.Errorf("known %v, %+v", known, res)
@@ -221,6 +220,7 @@ func TestFlood(t *testing.T) {
 		return res.Cost.Texts
 	}
 	misses(hot)
+	misses(hot)
 	warm := misses(hot)
 	cold := 0
 	n := 20_000
@@ -237,7 +237,7 @@ func TestFlood(t *testing.T) {
 		t.Errorf("the value was driven out %d times", cold)
 	}
 	// The same value with another name, and one that only begins like it.
-	for _, field := range []string{"X: evil1", "Y: evil1", "X: hotevil1"} {
+	for _, field := range []string{"X: evil1", "Y: evil1", "X: evil1", "X: evil1", "X: hotevil1"} {
 		if res, _ := e.prove(parse("GET / HTTP/1.1\r\nHost: h\r\n" + field + "\r\n\r\n")); res.Clean {
 			t.Errorf("%s is clean", field)
 		}
@@ -297,8 +297,9 @@ func TestAllocs(t *testing.T) {
 	}{
 		{"GET", get(), 4}, {"form", form(), 4}, {"JSON", jsonOf(4000), 4}, {"multipart", upload(), 10},
 	} {
-		v := view.Get()
-		defer v.Release()
+		for range 3 {
+			e.prove(tt.m)
+		}
 		got := testing.AllocsPerRun(50, func() {
 			if res, _ := e.prove(tt.m); !res.Clean {
 				t.Fatalf("%s: %+v", tt.name, res)
