@@ -101,7 +101,7 @@ func (l *loader) auditFile() {
 
 // observe tells the engine who is to know of its decisions.
 func (rt *Runtime) observe(log *audit.Log) {
-	observers := []filter.Observer{rt.options.Metrics, &rt.state.watcher}
+	observers := []filter.Observer{rt.options.Metrics, &rt.state.watcher, &rt.state.failures}
 	if log != nil {
 		observers = append(observers, log)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/moatwaf/moat/filter"
 	"github.com/moatwaf/moat/filter/auth"
 	"github.com/moatwaf/moat/geo"
+	"github.com/moatwaf/moat/ratelimit"
 	"github.com/moatwaf/moat/ratelimit/redis"
 	"github.com/moatwaf/moat/rules"
 	"github.com/moatwaf/moat/rules/list"
@@ -46,6 +47,7 @@ type Compiled struct {
 	Summary  Summary
 
 	bans      *bans
+	failures  *ratelimit.Failures
 	lists     map[string]addrSet
 	stores    map[string]*redis.List
 	sets      map[setKey]*list.Set
@@ -111,6 +113,7 @@ type loader struct {
 	summary Summary
 
 	banned    *bans
+	failures  *ratelimit.Failures
 	named     map[string]addrSet
 	sets      map[setKey]*list.Set
 	remotes   map[remoteKey]*remote
@@ -156,6 +159,7 @@ func load(ctx context.Context, o Options, s *state) (*Compiled, error) {
 		Digest:    hex.EncodeToString(l.content.Sum(nil)[:12]),
 		Summary:   l.summary,
 		bans:      l.banned,
+		failures:  l.failures,
 		lists:     l.named,
 		stores:    l.stores,
 		sets:      l.sets,

@@ -68,6 +68,7 @@ type Auth struct {
 	Realm           rules.Located[string]            `yaml:"realm" doc:"realm of the challenges; default moat"`
 	Methods         []rules.Located[AuthMethod]      `yaml:"methods,required" doc:"ways to prove who one is, in the order of the challenges"`
 	Require         []Requirement                    `yaml:"require" doc:"what is asked where; the first that matches decides; default: auth required everywhere"`
+	Failures        *Failures                        `yaml:"failures" doc:"how often an address may send credentials that are not good, before anything of it is verified: off, or rate and burst; default 20/s and 600"`
 	IdentityHeaders rules.Located[map[string]string] `yaml:"identity_headers" doc:"request header fields that tell the upstream who the caller is: name to subject, method, roles, scopes or claim:NAME; default X-Remote-User: subject; {} sets none; fields of these names from clients are removed"`
 }
 

@@ -22,6 +22,7 @@ func (l *loader) pipeline() *filter.Pipeline {
 	byAddress, byIdentity := l.tierStages(env)
 	payload, payloadMode := l.payloadStage()
 	who, may, conceals := l.authStages(env)
+	failures := l.failureStage()
 	face := l.front()
 
 	if len(l.errs) > 0 {
@@ -44,6 +45,9 @@ func (l *loader) pipeline() *filter.Pipeline {
 	}
 	if payload != nil {
 		add(filter.Step{Stage: payload, Detect: payloadMode == "detect"})
+	}
+	if who != nil && failures != nil {
+		add(filter.Step{Stage: failures}) // a limit by address stands before auth in every case
 	}
 	// A caller's identity is never decided by an error: auth fails closed
 	// whatever the policy says of the filter stages.

@@ -8,6 +8,7 @@ import (
 	"github.com/moatwaf/moat/filter/ban"
 	"github.com/moatwaf/moat/filter/metrics"
 	"github.com/moatwaf/moat/geo"
+	"github.com/moatwaf/moat/ratelimit"
 	"github.com/moatwaf/moat/rules/list"
 )
 
@@ -20,6 +21,8 @@ type state struct {
 	remote  remoteLists
 	keys    allKeys
 	watcher ban.Current // the rules of bans in force
+
+	failures ratelimit.CurrentFailures
 
 	mu        sync.Mutex
 	methods   map[methodKey]auth.Method
@@ -81,6 +84,7 @@ func (s *state) keep(c *Compiled) {
 	s.remote.keep(c.remotes)
 	s.keys.keep(c.keys)
 	s.keepBans(c.bans)
+	s.failures.Set(c.failures)
 }
 
 // Lists returns the lists of the policy in force and their sizes.
