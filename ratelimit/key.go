@@ -285,7 +285,8 @@ func (k *Key) of(r *filter.Request) (slot, error) {
 			return s, nil
 		}
 	case KeyIdentity:
-		if r.Identity != nil {
+		// Callers without a name would be one.
+		if r.Identity != nil && r.Identity.Subject != "" {
 			return k.identity(r.Identity), nil
 		}
 	case KeyClaim:
@@ -293,7 +294,9 @@ func (k *Key) of(r *filter.Request) (slot, error) {
 			if s, ok := k.claim(r.Identity.Claims[k.name]); ok {
 				return s, nil
 			}
-			return k.identity(r.Identity), nil
+			if r.Identity.Subject != "" {
+				return k.identity(r.Identity), nil
+			}
 		}
 	case KeyGlobal:
 		return slot{}, nil

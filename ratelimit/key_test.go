@@ -79,6 +79,8 @@ func TestKeys(t *testing.T) {
 		{"names of cookies have case", "cookie:sid", with("Cookie", "SID=x"), get("192.0.2.1"), true},
 		{"no cookie, two addresses", "cookie:sid", get("192.0.2.1"), get("192.0.2.2"), false},
 
+		{"callers without a name, two addresses", "identity", as("192.0.2.1", &filter.Identity{Method: "forward"}), as("192.0.2.2", &filter.Identity{Method: "forward"}), false},
+		{"callers without a name and a claim, two addresses", "claim:plan", as("192.0.2.1", &filter.Identity{Method: "forward"}), as("192.0.2.2", &filter.Identity{Method: "forward"}), false},
 		{"one caller, two addresses", "identity", as("192.0.2.1", alice), as("192.0.2.2", alice), true},
 		{"two callers", "identity", as("192.0.2.1", alice), as("192.0.2.1", bob), false},
 		{"one name, two methods", "identity", as("192.0.2.1", alice), as("192.0.2.1", alsoAlice), false},
