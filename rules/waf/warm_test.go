@@ -9,6 +9,9 @@ import (
 // TestWarm holds that ordinary texts are read before the first request, and that the
 // requests that are read for it are ordinary: nearly all are proved to be clean.
 func TestWarm(t *testing.T) {
+	if testing.Short() || raceSlows > 1 {
+		t.Skip("seconds of CPU")
+	}
 	s := mustNew(t, Config{Fast: true, Warm: true})
 	start := processCPU(t)
 	if err := s.Warmed(t.Context()); err != nil {
