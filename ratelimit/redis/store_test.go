@@ -216,11 +216,38 @@ func TestKilledAndRestarted(t *testing.T) {
 		mu      sync.Mutex
 		granted = map[[2]int]int{}
 		times   []time.Duration
+		slow    []stall
+		held    []stall // of the control
 	)
 	start := time.Now()
+	const most5 = ratelimit.DefaultBudget + 5*time.Millisecond
+	for range 4 {
+		wg.Go(func() { // the control: as many waits as long as the budget, and no store
+			var mine []stall
+			for {
+				select {
+				case <-stop:
+					mu.Lock()
+					defer mu.Unlock()
+					held = append(held, mine...)
+					return
+				default:
+				}
+				from := time.Now()
+				timer := time.NewTimer(ratelimit.DefaultBudget)
+				done := make(chan struct{}, 1)
+				go func() { <-timer.C; done <- struct{}{} }()
+				<-done
+				if to := time.Now(); to.Sub(from) > ratelimit.DefaultBudget+2*time.Millisecond {
+					mine = append(mine, stall{from, to})
+				}
+			}
+		})
+	}
 	for g := range 4 {
 		wg.Go(func() {
 			w := newWorker()
+			var mySlow []stall
 			rng := rand.New(rand.NewPCG(4, uint64(g)))
 			mine, took := map[[2]int]int{}, []time.Duration(nil)
 			for {
@@ -232,6 +259,7 @@ func TestKilledAndRestarted(t *testing.T) {
 						granted[k] += n
 					}
 					times = append(times, took...)
+					slow = append(slow, mySlow...)
 					return
 				default:
 				}
@@ -241,6 +269,9 @@ func TestKilledAndRestarted(t *testing.T) {
 					mine[[2]int{i, c}]++
 				}
 				took = append(took, d)
+				if d > most5 {
+					mySlow = append(mySlow, stall{w.r.Now, w.r.Now.Add(d)})
+				}
 				time.Sleep(200 * time.Microsecond)
 			}
 		})
@@ -280,19 +311,31 @@ func TestKilledAndRestarted(t *testing.T) {
 		worst = max(worst, n)
 	}
 	slices.Sort(times)
-	slow := 0
-	for _, d := range times {
-		if d > ratelimit.DefaultBudget+5*time.Millisecond {
-			slow++
+	own := 0
+	for _, one := range slow {
+		// Held up at that time, and for as long as the decision was over its bound.
+		excused := slices.ContainsFunc(held, func(c stall) bool {
+			return one.overlaps(c) && c.took()-ratelimit.DefaultBudget >= one.took()-most5
+		})
+		if !excused {
+			own++
 		}
 	}
-	t.Logf("%d decisions in %s; p50 %s, p99 %s, worst %s, %d over budget + 5 ms; a client got %d at most, one node's limit is %d, four nodes' %d",
-		len(times), elapsed.Round(time.Millisecond), times[len(times)/2], times[len(times)*99/100], times[len(times)-1], slow, worst, most, 4*most)
-	// The scheduler of a busy machine may hold a goroutine up, the store may not.
-	if slow > len(times)/100 {
-		t.Errorf("%d of %d decisions took longer than the budget and 5 ms", slow, len(times))
+	t.Logf("%d decisions in %s; p50 %s, p99 %s, worst %s, %d over budget + 5 ms, %d of them while the control was on time (it was late %d times); a client got %d at most, one node's limit is %d, four nodes' %d",
+		len(times), elapsed.Round(time.Millisecond), times[len(times)/2], times[len(times)*99/100], times[len(times)-1], len(slow), own, len(held), worst, most, 4*most)
+	// The scheduler of a busy machine may hold a goroutine up, and holds the control up
+	// then; the store may not.
+	if own > 0 {
+		t.Errorf("%d of %d decisions took longer than the budget and 5 ms, and the machine was not to blame", own, len(times))
 	}
 }
+
+// stall is a time in which a goroutine waited for longer than it was to.
+type stall struct{ from, to time.Time }
+
+func (s stall) took() time.Duration { return s.to.Sub(s.from) }
+
+func (s stall) overlaps(o stall) bool { return s.from.Before(o.to) && o.from.Before(s.to) }
 
 // TestWaysToAServer connects by TLS as an ACL user, to a Cluster and by a Sentinel.
 func TestWaysToAServer(t *testing.T) {
