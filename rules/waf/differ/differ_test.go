@@ -203,7 +203,7 @@ func TestFormat(t *testing.T) {
 
 // TestGeneratorRepeats holds that a seed determines the requests and the rules.
 func TestGeneratorRepeats(t *testing.T) {
-	make := func() string {
+	generate := func() string {
 		r := source(5, 6)
 		g := NewGenerator(r)
 		var b strings.Builder
@@ -214,7 +214,7 @@ func TestGeneratorRepeats(t *testing.T) {
 		}
 		return b.String()
 	}
-	if make() != make() {
+	if first, second := generate(), generate(); first != second {
 		t.Error("one seed makes two runs")
 	}
 }
