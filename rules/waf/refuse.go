@@ -114,6 +114,9 @@ func refuse(d *directive, r *rule, errs *rules.Errors) {
 		if a.name == "t" && strings.HasPrefix(strings.ToLower(a.value), freshPrefix) {
 			errs.Add(d.pos(), "", "", "the transformation %s is moat's own", a.value)
 		}
+		if value := strings.Trim(a.value, " '\""); a.name == "setvar" && !strings.Contains(value, "=") {
+			errs.Add(d.pos(), "", "write setvar:"+value+"=1", "setvar:%s without a value makes this engine fail with every match", value)
+		}
 		if a.name != "ctl" {
 			continue
 		}
