@@ -332,7 +332,17 @@ func (r *Request) run(n int) Result {
 			if candidates>>bit&1 == 0 || ru.pos < from || r.removes && hasBit(r.removed, ru.pos) {
 				continue
 			}
+			before := len(r.hidden)
 			hit := r.evaluate(ru)
+			for i := before; i < len(r.hidden); i++ {
+				// Rules behind this one count what has just been hidden from them.
+				later := r.hidden[i].rows[w] &^ (1<<(bit+1) - 1)
+				if last := behind - w<<6; last < 64 {
+					later &= 1<<last - 1
+				}
+				candidates |= later
+				word |= later
+			}
 			if r.failed != "" || r.unknown {
 				if r.failed == "" {
 					r.failed = "it reads what is not known"

@@ -59,6 +59,9 @@ func TestTraps(t *testing.T) {
 		{"it lowers a count",
 			`SecRule REQUEST_FILENAME "@streq /" "id:1,phase:1,pass,nolog,ctl:ruleRemoveTargetById=2;ARGS:a"
 			SecRule &ARGS "@eq 0" "id:2,phase:2,pass,` + log + `"`, "a=x", false, true},
+		{"it lowers the count of a name",
+			`SecRule ARGS:b "@rx ." "id:1,phase:2,pass,nolog,ctl:ruleRemoveTargetById=2;ARGS:a"
+			SecRule &ARGS:a "!@eq 1" "id:2,phase:2,pass,` + log + `"`, "a=x&b=1", false, true},
 		{"it holds for the links of a chain",
 			`SecRule REQUEST_FILENAME "@streq /" "id:1,phase:1,pass,nolog,ctl:ruleRemoveTargetById=2;ARGS:a"
 			SecRule REQUEST_METHOD "@streq GET" "id:2,phase:2,pass,` + log + `,chain"
