@@ -82,9 +82,13 @@ func (p *prober) arrange() {
 		p.prune(ru)
 		p.rule(row, ru)
 	}
-	for _, x := range p.removals {
-		if a := x.action; a.kind == actRemoveTargets {
-			a.rows = p.counting(a)
+	for _, ru := range p.rows {
+		for n := range ru.links {
+			for i := range ru.links[n].actions {
+				if a := &ru.links[n].actions[i]; a.kind == actRemoveTargets {
+					a.rows = p.counting(a)
+				}
+			}
 		}
 	}
 }
