@@ -41,7 +41,7 @@ const maxProofCost = 24 << 20
 // Requests of at most so many bytes are not looked at: all rules together cost less
 // than the budget.
 const (
-	smallFast  = 2 << 10
+	smallFast  = 8 << 10
 	smallPlain = 32 << 10
 )
 

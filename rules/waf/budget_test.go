@@ -98,7 +98,7 @@ SecAction "id:6,phase:1,nolog,pass,setvar:tx.detection_paranoia_level=1"
 		return c.cost(tx, math.MaxInt)
 	}
 	short, long, quoted := estimate("tea"), estimate(strings.Repeat("tea", 10_000)), estimate(strings.Repeat("'", 30_000))
-	if short <= 0 || long < 1000*short/100 || quoted < 5*long {
+	if short <= 0 || long < 1000*short/100 || quoted < 3*long/2 {
 		t.Errorf("3 bytes %d, 30,000 bytes %d, 30,000 quotes %d", short, long, quoted)
 	}
 	for _, r := range c.phases[2] {

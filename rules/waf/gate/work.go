@@ -14,9 +14,10 @@ const (
 	workXSS       = 30
 	workValue     = 60 // a value, whatever its length
 
-	// workQuotes is how many bytes @detectSQLi looks at in a nanosecond where it
-	// goes back to the beginning of a literal for every delimiter in it.
-	workQuotes = 20
+	// workQuotes is what @detectSQLi needs beyond that for a byte of a text with
+	// many quotes, where it has to prepare the search for the ends of literals.
+	workQuotes = 200
+	manyQuotes = 16
 )
 
 // spend takes work off what is left, and reports whether there is enough.
@@ -36,8 +37,12 @@ func (p *probe) askWork(value string) int {
 	return len(value) * workAsk
 }
 
-// SQLiWork returns what the engine's @detectSQLi costs at most, in nanoseconds.
+// SQLiWork returns what @detectSQLi costs at most, in nanoseconds. The operator is
+// that of package injection, whose time is linear.
 func SQLiWork(value string) int {
-	quotes := max(strings.Count(value, `'`), strings.Count(value, `"`), strings.Count(value, "`"))
-	return len(value)*workSQLi + quotes*len(value)/workQuotes
+	work := len(value) * workSQLi
+	if max(strings.Count(value, `'`), strings.Count(value, `"`), strings.Count(value, "`")) > manyQuotes {
+		work += len(value) * workQuotes
+	}
+	return work
 }
