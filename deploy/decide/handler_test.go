@@ -257,6 +257,12 @@ func TestForwardAuth(t *testing.T) {
 	if w.Code != 401 || w.Header().Get("Www-Authenticate") == "" {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
+	preflight := http.Header{"X-Forwarded-Method": {"OPTIONS"}, "Origin": {"https://app.example.com"}, "Access-Control-Request-Method": {"GET"}}
+	for _, query := range []string{"", "?fold=403"} {
+		if w = ask(query, preflight, ""); w.Code != 204 || w.Header().Get("Access-Control-Allow-Origin") != "https://app.example.com" {
+			t.Errorf("preflight%s: %d %v", query, w.Code, w.Header())
+		}
+	}
 	// The host sends the content of GET to nobody, and the fields are those of GET.
 	w = ask("", http.Header{"X-Forwarded-Method": {"HEAD"}, "X-Forwarded-Uri": {"/blocked"}}, "")
 	if w.Code != 403 || w.Header().Get("Content-Length") != fmt.Sprint(w.Body.Len()) || w.Body.Len() == 0 {
