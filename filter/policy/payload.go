@@ -30,6 +30,7 @@ func (l *loader) payloadStage() (stage filter.Stage, mode string) {
 		Oversize:     map[string]waf.Oversize{"block": waf.OversizeBlock, "inspect": waf.OversizeInspect, "pass": waf.OversizePass}[w.Oversize],
 		Methods:      values(w.Methods),
 		ContentTypes: values(w.ContentTypes),
+		Codings:      values(w.Codings),
 		Fast:         w.Engine == "fast",
 		Warm:         !l.state.checking,
 	}
@@ -117,7 +118,7 @@ func (l *loader) addPayloadFaults(err error) {
 	var faults rules.Errors
 	if errors.As(err, &faults) {
 		for _, f := range faults {
-			for _, v := range slices.Concat(l.policy.WAF.Methods, l.policy.WAF.ContentTypes) {
+			for _, v := range slices.Concat(l.policy.WAF.Methods, l.policy.WAF.ContentTypes, l.policy.WAF.Codings) {
 				if f.Pos == (rules.Position{}) && strings.Contains(f.Msg, strconv.Quote(v.Value)) {
 					f.Pos, f.Path = v.Pos, v.Path
 				}

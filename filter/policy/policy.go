@@ -57,6 +57,7 @@ type WAF struct {
 	Include      []rules.Located[string] `yaml:"include" doc:"crs, and SecLang files, in order; default [crs]"`
 	Methods      []rules.Located[string] `yaml:"methods" doc:"methods that the rule set allows"`
 	ContentTypes []rules.Located[string] `yaml:"content_types" doc:"media types that the rule set allows"`
+	Codings      []rules.Located[string] `yaml:"codings" doc:"content codings of bodies that are decoded for inspection: gzip, deflate, br, zstd; default all; a body in another one is answered with 415"`
 	BodyLimit    rules.Size              `yaml:"body_limit" min:"1KiB" max:"64MiB" doc:"bytes of a body that are inspected; default 1MiB"`
 	Oversize     string                  `yaml:"oversize" enum:"block|inspect|pass" doc:"a body over the limit: block answers 413; inspect looks at its beginning; pass looks at the header only; default block"`
 	Responses    rules.Located[bool]     `yaml:"responses" doc:"inspection of responses; false"`

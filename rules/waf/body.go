@@ -49,7 +49,7 @@ func (s *Stage) readPayload(r *filter.Request, kind bodyKind, limit int64) (p pa
 		return payload{}, nil
 	}
 	coding, known := contentCoding(r.HTTP.Header)
-	if !known {
+	if !known || coding != codingIdentity && !s.decodes[coding] {
 		return payload{}, &filter.Decision{
 			Verdict: filter.Block, Reason: filter.ReasonMalformed, Status: http.StatusUnsupportedMediaType,
 			Detail: "the content coding of the body cannot be decoded",

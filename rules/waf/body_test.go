@@ -12,6 +12,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/moatwaf/moat/filter"
 	"github.com/moatwaf/moat/rules"
 )
@@ -200,6 +203,10 @@ func compress(tb testing.TB, coding string, data []byte) []byte {
 		w = gzip.NewWriter(&b)
 	case "deflate":
 		w = zlib.NewWriter(&b)
+	case "br":
+		w = brotli.NewWriter(&b)
+	case "zstd":
+		w, _ = zstd.NewWriter(&b)
 	case "raw":
 		w, _ = flate.NewWriter(&b, flate.BestCompression)
 	}
@@ -238,8 +245,24 @@ func TestContentEncoding(t *testing.T) {
 		{"a bomb", form, "gzip", bomb, 413},
 		{"a ratio that no text has", form, "gzip", ratio, 413},
 		{"identity", form, "identity", []byte(attackForm), 403},
-		{"brotli", form, "br", []byte("x"), 415},
-		{"zstd", "application/json", "zstd", []byte("x"), 415},
+		{"brotli", form, "br", compress(t, "br", clean), 0},
+		{"brotli, attack", form, "br", compress(t, "br", []byte(attackForm)), 403},
+		{"brotli and more", form, "br", append(compress(t, "br", clean), attackForm...), 400},
+		{"brotli and a byte", form, "br", append(compress(t, "br", clean), 0), 400},
+		{"brotli and much more", form, "br", append(compress(t, "br", clean), make([]byte, 8<<10)...), 400},
+		{"brotli, cut off", form, "br", compress(t, "br", clean)[:6], 400},
+		{"no brotli at all", form, "br", []byte(attackForm), 400},
+		{"a bomb of brotli", form, "br", compress(t, "br", bytes.Repeat([]byte{'a'}, 64<<20)), 413},
+		{"zstd", form, "zstd", compress(t, "zstd", clean), 0},
+		{"zstd, attack", "application/json", "zstd", compress(t, "zstd", []byte(`{"a":"`+xss+`"}`)), 403},
+		{"zstd of two frames, attack in the second", form, "zstd",
+			append(compress(t, "zstd", []byte("a=1&")), compress(t, "zstd", []byte(attackForm))...), 403},
+		{"zstd and more", form, "zstd", append(compress(t, "zstd", clean), attackForm...), 400},
+		{"zstd, cut off", form, "zstd", compress(t, "zstd", clean)[:12], 400},
+		{"no zstd at all", form, "zstd", []byte(attackForm), 400},
+		{"a bomb of zstd", form, "zstd", compress(t, "zstd", bytes.Repeat([]byte{'a'}, 64<<20)), 413},
+		{"zstd with a window that is too large", form, "zstd", []byte("\x28\xb5\x2f\xfd\x00\xff\x01\x00\x00"), 400},
+		{"brotli by a name that it has not", form, "x-br", compress(t, "br", clean), 415},
 		{"twice", form, "gzip, gzip", compress(t, "gzip", compress(t, "gzip", []byte(attackForm))), 415},
 		{"unknown", form, "rot13", []byte("x"), 415},
 		{"a type that nobody reads", "application/octet-stream", "br", []byte("x"), 0},
@@ -251,6 +274,30 @@ func TestContentEncoding(t *testing.T) {
 				t.Errorf("%d %v %v %v, want %d", d.StatusCode(), d.Reason, d.Detail, d.Payload, tt.status)
 			}
 		})
+	}
+}
+
+// TestCodings holds that what the policy does not let decode is refused.
+func TestCodings(t *testing.T) {
+	s := mustNew(t, Config{Codings: []string{"gzip"}})
+	for coding, want := range map[string]int{"gzip": 0, "deflate": 415, "br": 415, "zstd": 415, "identity": 0} {
+		body := []byte("a=1")
+		if coding != "identity" {
+			body = compress(t, coding, body)
+		}
+		r, _ := post("application/x-www-form-urlencoded", body, int64(len(body)), "Content-Encoding: "+coding)
+		if d := check(t, s, r); d.StatusCode() != want {
+			t.Errorf("%s: %d, want %d", coding, d.StatusCode(), want)
+		}
+	}
+	none := mustNew(t, Config{Codings: []string{}})
+	body := compress(t, "gzip", []byte("a=1"))
+	r, _ := post("application/x-www-form-urlencoded", body, int64(len(body)), "Content-Encoding: gzip")
+	if d := check(t, none, r); d.StatusCode() != 415 {
+		t.Errorf("without codings: %d", d.StatusCode())
+	}
+	if _, err := New(Config{Codings: []string{"lzma"}}); err == nil || !strings.Contains(err.Error(), `"lzma"`) {
+		t.Errorf("an unknown coding: %v", err)
 	}
 }
 
@@ -309,6 +356,21 @@ func TestChunkedOverWire(t *testing.T) {
 			t.Errorf("%s: %d %q, want %d", body, resp.StatusCode, got, want)
 		}
 	}
+}
+
+// FuzzCoding holds that no body makes a decoder panic, or grow beyond the limit.
+func FuzzCoding(f *testing.F) {
+	for name, c := range codings {
+		f.Add(uint8(c), compress(f, name, []byte(attackForm)))
+		f.Add(uint8(c), append(compress(f, name, bytes.Repeat([]byte("word "), 1000)), "more"...))
+	}
+	f.Fuzz(func(t *testing.T, c uint8, data []byte) {
+		const limit = 1 << 16
+		plain, end, err := decode(codingGzip+coding(c)%(numCodings-1), data, limit, c&0x80 != 0)
+		if len(plain) > limit || err != nil && (end || plain != nil) {
+			t.Errorf("%d bytes, %v, %v", len(plain), end, err)
+		}
+	})
 }
 
 // FuzzPrepare holds that no body makes the preparation panic, or grow beyond what

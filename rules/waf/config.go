@@ -95,6 +95,11 @@ type Config struct {
 	// "application/*+json".
 	ContentTypes []string
 
+	// Codings are the content codings of request bodies that are decoded for
+	// inspection, of those that DefaultCodings returns; nil takes all. A body in
+	// another coding is refused with 415. One in several codings is refused always.
+	Codings []string
+
 	// BodyLimit is how many bytes of a body are inspected, compressed and
 	// decompressed; 0 takes 1 MiB.
 	BodyLimit int64
@@ -202,6 +207,14 @@ func (c Config) normalize() (Config, rules.Errors) {
 		main, sub, ok := strings.Cut(t, "/")
 		if t != "*" && (!ok || !isToken(main) || !isToken(sub)) {
 			errs.Add(rules.Position{}, "waf.content_types", "write type/subtype without parameters, a star for any characters", "%q is no media type", t)
+		}
+	}
+	if c.Codings == nil {
+		c.Codings = DefaultCodings()
+	}
+	for _, name := range c.Codings {
+		if _, ok := codings[name]; !ok {
+			errs.Add(rules.Position{}, "waf.codings", "write gzip, deflate, br or zstd", "%q is no content coding that can be decoded", name)
 		}
 	}
 	return c, errs

@@ -61,6 +61,9 @@ func New(c Config) (*Stage, error) {
 		return nil, rules.Errors{src.locate(plan, err)}
 	}
 	s := &Stage{config: c, loaded: l, engine: l.evaluator(&c), files: slices.Sorted(maps.Keys(src.contents))}
+	for _, name := range c.Codings {
+		s.decodes[codings[name]] = true
+	}
 	if c.Warm {
 		s.warm()
 	}

@@ -17,7 +17,9 @@ type Stage struct {
 	loaded *loaded
 	engine evaluator
 	files  []string
-	closed atomic.Bool
+	// decodes are the content codings that the policy lets decode.
+	decodes [numCodings]bool
+	closed  atomic.Bool
 }
 
 var _ filter.Stage = (*Stage)(nil)
