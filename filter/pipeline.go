@@ -86,6 +86,18 @@ func NewPipeline(c Config) *Pipeline {
 // Name returns the name that the pipeline was given.
 func (p *Pipeline) Name() string { return p.config.Name }
 
+// AddrHeader returns the canonical name of the header field in which trusted proxies
+// name the client; empty if it is not known, or there is none.
+func (p *Pipeline) AddrHeader() string {
+	if p == nil {
+		return ""
+	}
+	if named, ok := p.config.Addr.(interface{ Header() string }); ok {
+		return named.Header()
+	}
+	return ""
+}
+
 // Conceals reports whether the policy hides resources behind 404.
 func (p *Pipeline) Conceals() bool { return p != nil && p.config.Conceals }
 

@@ -38,6 +38,8 @@ func TestClientAddress(t *testing.T) {
 		{"policy trusts, another client", policyTrusts, "", []string{"X-Forwarded-For: 203.0.113.7"}, "203.0.113.7"},
 		{"policy trusts another header", policyForwarded, "", []string{blocked}, "127.0.0.1"},
 		{"policy trusts Forwarded", policyForwarded, "", []string{"Forwarded: for=203.0.113.66"}, ""},
+		{"policy trusts Forwarded, client writes X-Forwarded-For", policyForwarded, "",
+			[]string{"Forwarded: for=203.0.113.7", "X-Forwarded-For: 198.51.100.1", "X-Forwarded-For: 198.51.100.2"}, "203.0.113.7"},
 
 		{"Caddy trusts", "", trustLoopback, []string{blocked}, ""},
 		{"Caddy trusts, another client", "", trustLoopback, []string{"X-Forwarded-For: 203.0.113.7"}, "203.0.113.7"},

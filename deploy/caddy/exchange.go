@@ -59,7 +59,7 @@ func (x *exchange) Pass(w http.ResponseWriter, r *filter.Request, concealing fil
 		}
 	}
 	if !x.facts.trustsProxies {
-		shareClient(r.HTTP, r)
+		shareClient(r.HTTP, r, x.handler.runtime.Engine().Pipeline().AddrHeader())
 	}
 	err := x.next.ServeHTTP(w, r.HTTP)
 	if err == nil {

@@ -76,10 +76,17 @@ func clientOf(r *http.Request) netip.Addr {
 	return addr.Unmap().WithZone("")
 }
 
+const forwardedFor = "X-Forwarded-For"
+
 // shareClient tells the handlers behind moat, reverse_proxy above all, whose
-// request this is, so that they do not derive it a second time by other rules.
-func shareClient(hr *http.Request, r *filter.Request) {
+// request this is, so that they do not derive it a second time by other rules. Proxies
+// that name the client in another field than X-Forwarded-For may pass on what the
+// client has written there: header is the field that the policy reads.
+func shareClient(hr *http.Request, r *filter.Request, header string) {
 	if r.Client != r.Peer && r.Client.IsValid() {
+		if header != forwardedFor {
+			hr.Header[forwardedFor] = []string{r.Client.String()}
+		}
 		caddyhttp.SetVar(hr.Context(), caddyhttp.TrustedProxyVarKey, true)
 		caddyhttp.SetVar(hr.Context(), caddyhttp.ClientIPVarKey, r.Client.String())
 	}

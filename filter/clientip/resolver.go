@@ -89,6 +89,9 @@ func New(c Config) (*Resolver, error) {
 // Trusts reports whether the address may speak for a client.
 func (r *Resolver) Trusts(a netip.Addr) bool { return r.trusted.contains(a.Unmap().WithZone("")) }
 
+// Header returns the canonical name of the header field that is read; empty if none is.
+func (r *Resolver) Header() string { return r.header }
+
 // ClientAddr returns the address of the client: unmapped, without zone.
 //
 // If the peer is no trusted proxy it is the client, whatever the headers say.
