@@ -30,8 +30,8 @@ import (
 // holds for the rules that the gate has left, and again for the gate. The plain
 // engine's is that of an engine that needs five microseconds for a byte.
 const (
-	budgetFast  = 30_000_000
-	budgetPlain = 1_000_000_000
+	budgetFast  = 60_000_000
+	budgetPlain = 4_000_000_000
 )
 
 // maxProofCost is what the proof may cost before a request is held to be too dear,
