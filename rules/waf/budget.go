@@ -3,6 +3,7 @@ package waf
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -111,7 +112,7 @@ func (a *limit) Type() plugintypes.ActionType { return plugintypes.ActionTypeNon
 // Evaluate implements plugintypes.Action.
 func (a *limit) Evaluate(_ plugintypes.RuleMetadata, state plugintypes.TransactionState) {
 	tx, ok := state.(transaction)
-	if !ok || dear(tx) {
+	if !ok || dear(tx) || afforded(tx) {
 		return
 	}
 	if a.budget.rules.Load().cost(tx, a.budget.limit) > a.budget.limit {
@@ -139,6 +140,23 @@ func dear(tx transaction) bool {
 	}
 	return false
 }
+
+// afford marks a phase of a transaction, by a range that holds no rule, as one that
+// is not held to its budget. The rule of the budget stays: every rule that matches
+// is seen by those behind it that read MATCHED_VAR, so that it must match for every
+// request, in either engine.
+func afford(tx transaction, phase types.RulePhase) {
+	mark := affordMark(phase)
+	tx.RemoveRuleByIDRange(mark, mark)
+}
+
+// afforded reports whether the phase that a transaction is in was marked so.
+func afforded(tx transaction) bool {
+	return slices.Contains(tx.GetRuleRemoveByIDRanges(), [2]int{affordMark(tx.LastPhase()), affordMark(tx.LastPhase())})
+}
+
+// affordMark is a number that no rule has.
+func affordMark(phase types.RulePhase) int { return -1 - int(phase) }
 
 // removed reports whether a rule was taken from a transaction by a range.
 func removed(ranges [][2]int, id int) bool {

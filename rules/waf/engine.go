@@ -112,7 +112,7 @@ func (e plain) evaluate(r *filter.Request, body bodyFunc) (out outcome, err erro
 	}
 	size := headSize(r.HTTP)
 	if size <= e.small {
-		tx.RemoveRuleByID(ownRuleBudget1)
+		afford(tx, types.PhaseRequestHeaders)
 	}
 	it := tx.ProcessRequestHeaders()
 	if dear(tx) {
@@ -139,7 +139,7 @@ func (e plain) evaluate(r *filter.Request, body bodyFunc) (out outcome, err erro
 		}
 	}
 	if size <= e.small {
-		tx.RemoveRuleByID(ownRuleBudget2)
+		afford(tx, types.PhaseRequestBody)
 	}
 	it, err = tx.ProcessRequestBody()
 	if err != nil {
