@@ -197,6 +197,10 @@ type Identity struct {
 	// canonical name. Only those are set that the policy lists; see
 	// auth.IdentityHeaders.
 	Upstream http.Header
+
+	// Client are header fields that the verifier adds to the answer, by canonical
+	// name: a session that was renewed.
+	Client http.Header
 }
 
 // PeerAddr parses the address of a connection as net/http gives it,

@@ -42,6 +42,7 @@ func (s *externalService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "sid=anna":
 		h.Set("X-Auth-User", "anna")
 		h.Set("X-Auth-Email", "anna@example.com")
+		h.Set("Set-Cookie", "sid=renewed")
 	case "sid=evil":
 		w.WriteHeader(http.StatusForbidden)
 		_, _ = io.WriteString(w, "not you")
@@ -73,6 +74,7 @@ func TestExternalService(t *testing.T) {
 		u := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			h := r.Header.Clone()
 			saw.Store(&h)
+			w.Header().Add("Set-Cookie", "own=1")
 			_, _ = io.WriteString(w, "upstream")
 		}))
 		t.Cleanup(u.Close)
@@ -124,7 +126,9 @@ responses: {profile: s3}
 		}
 		passes := func() {
 			t.Helper()
-			ask("GET", "/x", "sid=anna")
+			if a := ask("GET", "/x", "sid=anna"); strings.Join(a.Header["Set-Cookie"], "|") != "sid=renewed|own=1" && strings.Join(a.Header["Set-Cookie"], "|") != "own=1|sid=renewed" {
+				t.Errorf("the client got the cookies %q", a.Header["Set-Cookie"])
+			}
 			if h := saw.Load(); h == nil || strings.Join(h.Values("X-Auth-Email"), "|") != "anna@example.com" || strings.Join(h.Values("X-Remote-User"), "|") != "anna" || len((*h)["X_auth_email"]) > 0 {
 				t.Errorf("the upstream got %v", h)
 			}
@@ -132,7 +136,7 @@ responses: {profile: s3}
 			if h := saw.Load(); h == nil || h.Get("X-Auth-Email") != "" || h.Get("X-Remote-User") != "" {
 				t.Errorf("the upstream got %v on a path that asks nobody", h)
 			}
-			if a := ask("GET", "/staff", "sid=anna"); a.Status != 403 || !strings.Contains(string(a.Body), "AccessDenied") {
+			if a := ask("GET", "/staff", "sid=anna"); a.Status != 403 || !strings.Contains(string(a.Body), "AccessDenied") || a.Header.Get("Set-Cookie") != "sid=renewed" {
 				t.Errorf("a role missing: %d %q", a.Status, a.Body)
 			}
 		}

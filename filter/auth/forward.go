@@ -33,6 +33,9 @@ type ForwardConfig struct {
 	// UpstreamHeaders are the names of fields of its answer that the upstream
 	// gets, as they are; see IdentityHeaders.
 	UpstreamHeaders []string
+	// ClientHeaders are the names of fields of its answer that are added to the
+	// client's, where it lets the request pass; nil takes DefaultClientHeaders.
+	ClientHeaders []string
 	// Subject, Roles and Scopes are the names of fields of its answer that tell
 	// the caller's name, and lists of roles and scopes with commas between them.
 	// Empty reads none. An answer that lets pass and lacks Subject is an error.
@@ -51,6 +54,10 @@ const DefaultForwardTimeout = 5 * time.Second
 func DefaultForwardedHeaders() []string {
 	return []string{"Accept", "Accept-Language", "Authorization", "Cookie", "Origin", "Referer", "User-Agent", "X-Requested-With"}
 }
+
+// DefaultClientHeaders are the fields of an external service's answer that the client
+// of a request gets which the service lets pass: a session may be renewed by that.
+func DefaultClientHeaders() []string { return []string{"Set-Cookie"} }
 
 // Bounds of an external service.
 const (
@@ -73,6 +80,7 @@ const (
 type Forward struct {
 	config ForwardConfig
 	copied []string // canonical
+	client []string // canonical
 	asking chan struct{}
 }
 
@@ -98,6 +106,20 @@ func NewForward(c ForwardConfig) (*Forward, error) {
 		if err := checkIdentityField(name); err != nil {
 			errs = append(errs, fmt.Errorf("forward: upstream_headers: %w", err))
 		}
+	}
+	answered := c.ClientHeaders
+	if answered == nil {
+		answered = DefaultClientHeaders()
+	}
+	for _, name := range answered {
+		canonical := textproto.CanonicalMIMEHeaderKey(name)
+		switch {
+		case !isToken(name):
+			errs = append(errs, fmt.Errorf("forward: client_headers: %q is no name of a header field", name))
+		case slices.Contains(notAnswered, canonical) || strings.HasPrefix(canonical, "Access-Control-"):
+			errs = append(errs, fmt.Errorf("forward: client_headers: %s belongs to the upstream's answer", canonical))
+		}
+		f.client = append(f.client, canonical)
 	}
 	for _, name := range []string{c.Subject, c.Roles, c.Scopes} {
 		if name != "" && !isToken(name) {
@@ -168,6 +190,13 @@ var hopByHop = []string{
 // its answer means: with If-None-Match it could say 304.
 var notCopied = append([]string{
 	"Content-Length", "Expect", "Forwarded", "Host", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since", "Range", "X-Real-Ip",
+}, hopByHop...)
+
+// notAnswered are fields that say something of the content or the connection, or
+// decide who may read it.
+var notAnswered = append([]string{
+	"Accept-Ranges", "Age", "Content-Encoding", "Content-Length", "Content-Range", "Content-Security-Policy", "Content-Type", "Date", "Etag", "Last-Modified", "Location",
+	"Www-Authenticate",
 }, hopByHop...)
 
 // Name implements Method.
@@ -295,6 +324,19 @@ func (f *Forward) identity(header http.Header) (*filter.Identity, error) {
 			who.Upstream, who.Claims = make(http.Header), make(map[string]any)
 		}
 		who.Upstream[name], who.Claims[name] = values, values[0]
+	}
+	for _, name := range f.client {
+		values := header[name]
+		if len(values) == 0 {
+			continue
+		}
+		if slices.ContainsFunc(values, func(v string) bool { return !isFieldValue(v) }) {
+			return nil, errServiceAnswer
+		}
+		if who.Client == nil {
+			who.Client = make(http.Header)
+		}
+		who.Client[name] = values
 	}
 	return who, nil
 }

@@ -230,6 +230,7 @@ func TestForwardPasses(t *testing.T) {
 			w.Header().Set("X-Auth-Roles", "staff, ops")
 			w.Header().Add("X-Auth-Email", "anna@example.com")
 			w.Header().Set("X-Internal", "not for the upstream")
+			w.Header()["Set-Cookie"] = []string{"sid=renewed; HttpOnly", "csrf=2"}
 			w.WriteHeader(http.StatusAccepted)
 			_, _ = io.WriteString(w, strings.Repeat("read and dropped", 100))
 		case "sid=otto":
@@ -271,6 +272,10 @@ func TestForwardPasses(t *testing.T) {
 			}
 			if strings.Contains(body, "dropped") || res.Header.Get("X-Internal") != "" {
 				t.Errorf("the client gets %v %q", res.Header, body)
+			}
+			renewed := tt.cookie == "sid=anna" && tt.path != "/public/x"
+			if cookies := res.Header["Set-Cookie"]; renewed != slices.Equal(cookies, []string{"sid=renewed; HttpOnly", "csrf=2"}) || !renewed && cookies != nil {
+				t.Errorf("the client gets the cookies %q", cookies)
 			}
 			got := g.upstream.Load()
 			if tt.want == nil {

@@ -56,6 +56,7 @@ func Of(p *filter.Pipeline) filter.Front {
 
 // Refuse implements filter.Front.
 func (f *Front) Refuse(w http.ResponseWriter, r *filter.Request, d filter.Decision) {
+	tellClient(w, r.Identity)
 	// The host may let an upstream write its error pages.
 	f.config.Identity.Apply(r.HTTP, nil)
 	if f.config.CORS != nil {
@@ -83,8 +84,22 @@ func (f *Front) Pass(w http.ResponseWriter, r *filter.Request) (http.ResponseWri
 		return nil, false
 	}
 	f.config.Identity.Apply(r.HTTP, r.Identity)
+	tellClient(w, r.Identity)
 	if f.config.CORS == nil {
 		return w, true
 	}
 	return f.config.CORS.Answer(w, r.HTTP), true
+}
+
+// tellClient adds to an answer what the verifier has for its client. A refusal has it
+// too: a caller who may not see a resource could tell it from one that is missing else.
+func tellClient(w http.ResponseWriter, who *filter.Identity) {
+	if who == nil {
+		return
+	}
+	for name, values := range who.Client {
+		for _, v := range values {
+			w.Header().Add(name, v)
+		}
+	}
 }

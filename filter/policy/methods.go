@@ -99,7 +99,8 @@ func (l *loader) forward(f Forward) auth.Method {
 	}
 	config := auth.ForwardConfig{
 		URL: f.URL.Value, Cleartext: f.Cleartext, RequestHeaders: f.RequestHeaders, UpstreamHeaders: f.UpstreamHeaders,
-		Subject: f.Subject, Roles: f.Roles, Scopes: f.Scopes, Timeout: f.Timeout,
+		ClientHeaders: f.ClientHeaders,
+		Subject:       f.Subject, Roles: f.Roles, Scopes: f.Scopes, Timeout: f.Timeout,
 	}
 	if f.CA.Set() {
 		var ok bool

@@ -142,6 +142,7 @@ type Forward struct {
 	CA              rules.Located[string] `yaml:"ca" doc:"file with the certificates, in PEM, that the service's must lead to; default: those of the system"`
 	RequestHeaders  []string              `yaml:"request_headers,single" doc:"request header fields that the service gets to see; default Accept, Accept-Language, Authorization, Cookie, Origin, Referer, User-Agent, X-Requested-With"`
 	UpstreamHeaders []string              `yaml:"upstream_headers,single" doc:"fields of its answer that the upstream gets; fields of these names from clients are removed"`
+	ClientHeaders   []string              `yaml:"client_headers,single" doc:"fields of its answer that the client gets with the upstream's; default Set-Cookie"`
 	Subject         string                `yaml:"subject" doc:"field of its answer with the caller's name; default: the caller has none"`
 	Roles           string                `yaml:"roles" doc:"field of its answer with the caller's roles, commas between them"`
 	Scopes          string                `yaml:"scopes" doc:"field of its answer with the caller's scopes, commas between them"`
