@@ -73,6 +73,7 @@ type Set struct {
 	words   int
 	budget  int
 	max     int
+	lender  lender
 }
 
 // Build makes a Set of the patterns. It fails if MaxBytes does not hold the

@@ -205,8 +205,7 @@ func (c *scanner) scan(value string, wanted dfa.Bits, s *scratch) {
 	if !s.spend(len(value) * c.automata * workScan) {
 		return
 	}
-	s.found.Clear()
-	c.set.ScanWithin(value, s.found, &s.states)
+	c.set.ScanLending(value, s.found, &s.states)
 	for i, w := range s.found {
 		s.hits[i] |= w & wanted[i]
 	}
@@ -233,7 +232,7 @@ func (c *scanner) build() {
 			return
 		}
 	}
-	set, err := b.Build(dfa.Options{MaxBytes: c.maximum})
+	set, err := b.Build(dfa.Options{MaxBytes: c.maximum, MaxNewStatesPerScan: 2 * maxNewStates})
 	if err != nil {
 		return
 	}

@@ -199,7 +199,7 @@ func (r *Request) operate(l *link, arg, text string) bool {
 // is handed over.
 const (
 	operatorCost = 40
-	maxExact     = 8 << 20
+	maxExact     = 12 << 20
 	dear         = "the rules that are left are dear"
 )
 

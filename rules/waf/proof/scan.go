@@ -372,7 +372,7 @@ func (a *scans) scanner(probes []*probe) *scanner {
 			return s
 		}
 	}
-	set, err := b.Build(dfa.Options{MaxBytes: size})
+	set, err := b.Build(dfa.Options{MaxBytes: size, MaxNewStatesPerScan: 2 * maxNewStates})
 	if err != nil {
 		return s
 	}

@@ -350,11 +350,11 @@ func (t *tree) look(r *Request, x *text, at []uint16, number uint16) {
 func (t *tree) read(r *Request, c *scanner, value string, bits dfa.Bits) bool {
 	s := &r.scan
 	r.cost.Bytes += len(value)
-	s.found.Clear()
 	ok := false
 	if c.set != nil {
-		ok = c.set.ScanWithin(value, s.found, &s.states)
+		ok = c.set.ScanLending(value, s.found, &s.states)
 	} else {
+		s.found.Clear()
 		s.found.Or(bits)
 	}
 	s.gaveUp = s.gaveUp || !ok
