@@ -9,15 +9,28 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
 )
 
 const (
-	maxIdle   = 256     // connections that are kept for the next question
-	maxAnswer = 1 << 20 // bytes of a daemon's answer
+	maxIdle   = 256      // connections that are kept for the next question
+	maxHead   = 16 << 10 // bytes of a head for which a connection keeps memory
+	maxAnswer = 1 << 20  // bytes of a daemon's answer
 	pause     = 5 * time.Millisecond
+)
+
+// plain is a question about a request without a body: the length of its head and of
+// the line end behind it, and the head. withBody is the beginning of one about a
+// request with a body. nothing is the commonest answer: the request passes, and
+// nothing of it is to be changed.
+const (
+	post     = "POST /v1/decide HTTP/1.1\r\nHost: moat\r\nMoat-Protocol: 1\r\nMoat-Head: %[1]d\r\n"
+	plain    = post + "Content-Length: %[1]d\r\n\r\n%[2]s\r\n"
+	withBody = post + "Transfer-Encoding: chunked\r\nTrailer: Moat-Body\r\n\r\n%[1]x\r\n"
+	nothing  = "HTTP/1.1 204 No Content\r\nMoat-Verdict: pass\r\n\r\n"
 )
 
 // daemon is a moat daemon, shared by all routers that ask it; it survives reloads
@@ -51,10 +64,18 @@ func daemonAt(path string) *daemon {
 
 // link is a connection to a daemon: one exchange at a time.
 type link struct {
-	conn net.Conn
-	r    *bufio.Reader
-	due  time.Time // the deadline; a new one costs more than a comparison
-	used bool
+	conn   net.Conn
+	head   *bytes.Buffer // of the question in ServeHTTP
+	answer []byte        // to it, or its beginning
+	renew  time.Time     // when the deadline is to be moved; that costs more than a comparison
+	used   bool
+}
+
+// renew moves the deadline of a connection: an exchange that begins until a quarter
+// of the time is over has the rest of it.
+func renew(l *link, now time.Time, timeout time.Duration) {
+	_ = l.conn.SetDeadline(now.Add(timeout)) // a fault comes back from the next read
+	l.renew = now.Add(timeout / 4)
 }
 
 func (d *daemon) dial(timeout time.Duration) (*link, error) {
@@ -65,7 +86,11 @@ func (d *daemon) dial(timeout time.Duration) (*link, error) {
 	d.mu.Lock()
 	d.gone = false
 	d.mu.Unlock()
-	return &link{conn: conn, r: bufio.NewReader(conn)}, nil
+	return newLink(conn), nil
+}
+
+func newLink(conn net.Conn) *link {
+	return &link{conn: conn, head: new(bytes.Buffer), answer: make([]byte, len(nothing)+1)}
 }
 
 // put gives a connection back after an exchange; l is nil if it cannot be used again.
@@ -96,63 +121,65 @@ func (d *daemon) drop() {
 	}
 }
 
-// ask asks the daemon until it answers or the time is over. body is nil if there is
-// none. It returns the connection, for put or report, and the answer with its
-// content; no connection if the answer is that nothing is to be changed.
-func (m *Moat) ask(head []byte, body *sentBody) (*link, *http.Response, []byte, error) {
+// fail closes a connection over which an exchange has failed. If the daemon has
+// closed it while it was idle, it has closed the others too.
+func (d *daemon) fail(l *link, err error) {
+	_ = l.conn.Close()
+	if l.used && !errors.Is(err, os.ErrDeadlineExceeded) {
+		d.drop()
+	}
+}
+
+// after returns the connection for another exchange; nil if it cannot be used again.
+func (d *daemon) after(l *link, in *bufio.Reader, res *http.Response) *link {
+	if res.Close || in.Buffered() > 0 {
+		_ = l.conn.Close()
+		return nil
+	}
+	return l
+}
+
+// ask asks the daemon until it answers or the time is over, which began at start. body
+// is nil if there is none. It returns the connection, for put or report, and the
+// answer with its content. err is why it is asked again.
+func (m *Moat) ask(start time.Time, head []byte, body *sentBody, err error) (*link, *http.Response, []byte, error) {
 	d := m.daemon
-	start := time.Now()
 	var waited time.Duration // for the client
 	for {
+		if err != nil && time.Since(start)-waited >= m.timeout {
+			d.lost()
+			return nil, nil, nil, err
+		}
 		var l *link
-		var err error
 		d.mu.Lock()
 		if n := len(d.idle); n > 0 {
 			l = d.idle[n-1]
 			d.idle = d.idle[:n-1]
 		}
 		d.mu.Unlock()
+		err = nil
 		if l == nil {
 			l, err = d.dial(m.timeout)
 		}
 		if err == nil {
 			var res *http.Response
 			var content []byte
-			if body != nil || l.due.Sub(start) < m.soon {
-				l.due = start.Add(waited + m.timeout)
-				err = l.conn.SetDeadline(l.due)
-			}
-			if err == nil && body == nil {
-				question := net.Buffers{fmt.Appendf(nil, post+"Content-Length: %[1]d\r\n\r\n", len(head)), head}
-				_, err = question.WriteTo(l.conn)
-				if err == nil {
-					res, err = http.ReadResponse(l.r, nil)
-				}
-			} else if err == nil {
-				res, err = l.askWith(head, body, l.due)
+			in := bufio.NewReaderSize(l.conn, 512)
+			res, err = m.exchange(l, in, head, body, start.Add(waited+m.timeout))
+			if body != nil {
 				waited = body.waited
-				l.due = start // it was moved
 			}
 			if err == nil {
-				if res.StatusCode == http.StatusNoContent && res.Header["Moat-Verdict"] != nil && !res.Close {
-					d.put(l)
-					return nil, res, nil, nil
-				}
 				content, err = verdict(res)
 			}
 			if err == nil {
-				if res.Close {
-					_ = l.conn.Close()
-					l = nil
-				}
-				return l, res, content, nil
+				return d.after(l, in, res), res, content, nil
 			}
-			_ = l.conn.Close()
+			d.fail(l, err)
 			if errors.Is(err, errRefused) {
 				return nil, nil, nil, err
 			}
 			if l.used {
-				d.drop() // closed while it was idle, and so are the others
 				continue
 			}
 		}
@@ -162,6 +189,21 @@ func (m *Moat) ask(head []byte, body *sentBody) (*link, *http.Response, []byte, 
 		}
 		time.Sleep(pause)
 	}
+}
+
+// exchange asks on one connection and returns the answer.
+func (m *Moat) exchange(l *link, in *bufio.Reader, head []byte, body *sentBody, deadline time.Time) (*http.Response, error) {
+	l.renew = time.Time{} // the deadline is moved, and may be so again
+	if err := l.conn.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	if body != nil {
+		return l.askWith(in, head, body, deadline)
+	}
+	if _, err := fmt.Fprintf(l.conn, plain, len(head), head[:len(head)-2]); err != nil {
+		return nil, err
+	}
+	return http.ReadResponse(in, nil)
 }
 
 // verdict reads the rest of an answer.
@@ -222,27 +264,24 @@ func (d *daemon) complain(err error, pass bool) {
 // errRefused says that the daemon does not take the question; asking again will not help.
 var errRefused = errors.New("the daemon does not take the question")
 
-// post is the beginning of a question.
-const post = "POST /v1/decide HTTP/1.1\r\nHost: moat\r\nMoat-Protocol: 1\r\nMoat-Head: %[1]d\r\n"
-
 // askWith asks about a request with a body, of which the daemon says how much it
 // wants.
-func (l *link) askWith(head []byte, body *sentBody, deadline time.Time) (*http.Response, error) {
+func (l *link) askWith(in *bufio.Reader, head []byte, body *sentBody, deadline time.Time) (*http.Response, error) {
 	body.sent = 0
 	body.ended = false
 	question := net.Buffers{
-		fmt.Appendf(nil, post+"Transfer-Encoding: chunked\r\nTrailer: Moat-Body\r\n\r\n%[1]x\r\n", len(head)),
+		fmt.Appendf(nil, withBody, len(head)),
 		head, []byte("\r\n"),
 	}
 	if _, err := question.WriteTo(l.conn); err != nil {
 		return nil, err
 	}
-	res, err := http.ReadResponse(l.r, nil)
+	res, err := http.ReadResponse(in, nil)
 	for err == nil && res.StatusCode == http.StatusContinue && !body.ended {
 		want, _ := strconv.Atoi(res.Header.Get("Moat-Want"))
 		deadline, err = body.send(l.conn, want, time.Until(deadline))
 		if err == nil {
-			res, err = http.ReadResponse(l.r, nil)
+			res, err = http.ReadResponse(in, nil)
 		}
 	}
 	if err == nil && !body.ended {
@@ -257,14 +296,14 @@ func (d *daemon) report(l *link, timeout time.Duration, w *watcher) {
 	if l == nil {
 		return
 	}
-	l.due = time.Now().Add(timeout)
-	_ = l.conn.SetDeadline(l.due) // a fault comes back from the write
+	renew(l, time.Now(), timeout)
 	_, err := io.WriteString(l.conn, "POST /v1/report HTTP/1.1\r\nHost: moat\r\nMoat-Protocol: 1\r\nMoat-Status: "+strconv.Itoa(w.status)+"\r\nContent-Length: 0\r\n\r\n")
 	if err == nil {
+		in := bufio.NewReaderSize(l.conn, 512)
 		var res *http.Response
-		res, err = http.ReadResponse(l.r, nil)
-		if err == nil && !res.Close && res.StatusCode == http.StatusNoContent {
-			d.put(l)
+		res, err = http.ReadResponse(in, nil)
+		if err == nil && res.StatusCode == http.StatusNoContent {
+			d.put(d.after(l, in, res))
 			return
 		}
 	}

@@ -1,7 +1,6 @@
 package traefik
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"net"
@@ -42,7 +41,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, answer string) {
 		conn := &scripted{answer: strings.NewReader(answer)}
 		d := &daemon{path: "/nowhere", told: time.Now()}
-		d.put(&link{conn: conn, r: bufio.NewReader(conn)})
+		d.put(newLink(conn))
 		passed := false
 		m := &Moat{daemon: d, timeout: time.Second, next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			passed = true

@@ -62,9 +62,9 @@ type Moat struct {
 	daemon   *daemon
 	pass     bool
 	timeout  time.Duration
-	soon     time.Duration // a deadline that is nearer is moved to timeout
 	retry    time.Duration
 	words    string // of every question
+	wordsTLS string
 	maxBody  int64
 	identity []string
 }
@@ -93,17 +93,94 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (htt
 		return fault("maxBodySize is negative")
 	}
 	m := &Moat{
-		next: next, daemon: daemonAt(path), pass: config.OnUnavailable == "pass", timeout: timeout, soon: timeout * 3 / 4, retry: retry,
+		next: next, daemon: daemonAt(path), pass: config.OnUnavailable == "pass", timeout: timeout, retry: retry,
 		words: "host=traefik report wait", maxBody: config.MaxBodySize, identity: config.IdentityHeaders,
 	}
 	if m.maxBody > 0 {
 		m.words += " max=" + strconv.FormatInt(m.maxBody, 10)
 	}
+	m.wordsTLS = m.words + " tls"
 	return m, nil
 }
 
-// ServeHTTP implements http.Handler.
+// ServeHTTP implements http.Handler. It holds what an allowed request without a body
+// needs and nothing else: for each variable and each intermediate value of a
+// function the interpreter allocates memory whenever it is called, used or not.
 func (m *Moat) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	d := m.daemon
+	var l *link
+	if r.ContentLength == 0 && r.Trailer == nil && r.RequestURI != "" {
+		d.mu.Lock()
+		if n := len(d.idle); n > 0 {
+			l = d.idle[n-1]
+			d.idle = d.idle[:n-1]
+		}
+		d.mu.Unlock()
+	}
+	if l == nil {
+		judge(m, rw, r, start, nil)
+		return
+	}
+	if start.After(l.renew) {
+		renew(l, start, m.timeout)
+	}
+	words := m.words
+	if r.TLS != nil {
+		words = m.wordsTLS
+	}
+	l.head.Reset()
+	fmt.Fprintf(l.head, "%s\n%s\n%s\n%s\n%s\n-\n%s\n", r.Method, r.RequestURI, r.Proto, r.Host, r.RemoteAddr, words)
+	_ = r.Header.Write(l.head) // a Buffer takes everything
+	size := l.head.Len() + 2
+	fmt.Fprintf(l.conn, plain, size, l.head) // a fault comes back from the read
+	n, err := l.conn.Read(l.answer)
+	if string(l.answer[:n]) != nothing {
+		otherwise(m, rw, r, start, l, n, err)
+		return
+	}
+	if size > maxHead {
+		l.head = new(bytes.Buffer)
+	}
+	d.mu.Lock() // Yaegi's select is not fit for several goroutines
+	if len(d.idle) < maxIdle {
+		d.idle = append(d.idle, l)
+		l = nil
+	}
+	d.mu.Unlock()
+	if l != nil {
+		_ = l.conn.Close()
+	}
+	m.next.ServeHTTP(rw, r)
+}
+
+// otherwise goes on where ServeHTTP has got another answer than the commonest, of
+// which n bytes are there, or a fault.
+func otherwise(m *Moat, rw http.ResponseWriter, r *http.Request, start time.Time, l *link, n int, err error) {
+	if n > 0 {
+		var res *http.Response
+		in := bufio.NewReader(io.MultiReader(bytes.NewReader(l.answer[:n]), l.conn))
+		res, err = http.ReadResponse(in, nil)
+		if err == nil {
+			var content []byte
+			content, err = verdict(res)
+			if err == nil {
+				obey(m, rw, r, nil, m.daemon.after(l, in, res), res, content)
+				return
+			}
+		}
+	}
+	m.daemon.fail(l, err)
+	if errors.Is(err, errRefused) {
+		m.undecided(rw, r, nil, err)
+		return
+	}
+	judge(m, rw, r, start, err)
+}
+
+// judge asks about a request, however often and with whatever body, and does what
+// the daemon says. err is of a question that was asked before, since start.
+func judge(m *Moat, rw http.ResponseWriter, r *http.Request, start time.Time, err error) {
 	var body *sentBody
 	length := "-"
 	if r.ContentLength != 0 {
@@ -115,15 +192,13 @@ func (m *Moat) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	words := m.words
 	if r.TLS != nil {
-		words += " tls"
+		words = m.wordsTLS
 	}
 	if r.TransferEncoding != nil {
 		words += " chunked"
 	}
-	if r.Trailer != nil {
-		for name := range r.Trailer {
-			words += " trailer=" + name
-		}
+	for name := range r.Trailer {
+		words += " trailer=" + name
 	}
 	target := r.RequestURI
 	if target == "" {
@@ -132,18 +207,16 @@ func (m *Moat) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	head := bytes.NewBufferString(strings.Join([]string{r.Method, target, r.Proto, r.Host, r.RemoteAddr, length, words, ""}, "\n"))
 	_ = r.Header.Write(head) // a Buffer takes everything; the fields are as they are, but sorted
 	head.WriteString("\r\n")
-	l, res, content, err := m.ask(head.Bytes(), body)
+	l, res, content, err := m.ask(start, head.Bytes(), body, err)
 	if err != nil {
 		m.undecided(rw, r, body, err)
 		return
 	}
-	if res.StatusCode == http.StatusNoContent { // nothing is to be changed
-		if body != nil {
-			r = body.replayed(r)
-		}
-		m.next.ServeHTTP(rw, r)
-		return
-	}
+	obey(m, rw, r, body, l, res, content)
+}
+
+// obey does what the daemon says. l is nil if the connection cannot be used again.
+func obey(m *Moat, rw http.ResponseWriter, r *http.Request, body *sentBody, l *link, res *http.Response, content []byte) {
 	if res.Header.Get("Moat-Verdict") != "pass" {
 		m.daemon.put(l)
 		answer(rw, res.Header.Get("Moat-Status"), content)
