@@ -106,7 +106,8 @@ func TestHandlerBefore(t *testing.T) {
 		}
 		skipped++
 		for c := inTag; c <= inTick; c++ {
-			if script(s, c) {
+			work := unlimited
+			if script(s, c, &work) {
 				t.Fatalf("%q: script in context %d", s, c)
 			}
 		}

@@ -14,6 +14,7 @@ package injection
 //go:generate go run ./internal/gentables
 
 import (
+	"math"
 	"runtime/debug"
 
 	"github.com/corazawaf/libinjection-go"
@@ -31,14 +32,35 @@ func MaySQLi(s string) bool {
 	if !exact {
 		return true
 	}
-	v, _ := sqli(s)
+	work := unlimited
+	v, _ := sqli(s, &work)
 	return v != clean
 }
+
+// MaySQLiWithin is MaySQLi with a bound on its work, in nanoseconds as they are
+// estimated from what it reads, not from a clock. It takes what it has needed off
+// work; below zero it has not come to an end, and returns true.
+func MaySQLiWithin(s string, work *int) bool {
+	if !exact {
+		return true
+	}
+	v, _ := sqli(s, work)
+	return v != clean
+}
+
+// unlimited is work that no text takes.
+const unlimited = math.MaxInt
 
 // MayXSS returns false if @detectXSS provably does not match s. True means that
 // it has to be asked. It allocates nothing, and its time is linear in len(s).
 func MayXSS(s string) bool {
-	return !exact || xss(s)
+	work := unlimited
+	return !exact || xss(s, &work)
+}
+
+// MayXSSWithin is to MayXSS what MaySQLiWithin is to MaySQLi.
+func MayXSSWithin(s string, work *int) bool {
+	return !exact || xss(s, work)
 }
 
 // SQLi returns what libinjection.IsSQLi returns: whether s holds SQL injection
@@ -52,7 +74,8 @@ func MayXSS(s string) bool {
 // take quadratic time for them, and nothing but an attack looks like them.
 func SQLi(s string) (bool, string) {
 	if exact {
-		switch v, p := sqli(s); v {
+		work := unlimited
+		switch v, p := sqli(s, &work); v {
 		case clean:
 			return false, ""
 		case found:
@@ -68,7 +91,8 @@ func SQLi(s string) (bool, string) {
 // allocates nothing.
 func XSS(s string) bool {
 	if exact {
-		return xss(s)
+		work := unlimited
+		return xss(s, &work)
 	}
 	return libinjection.IsXSS(s)
 }

@@ -1,6 +1,7 @@
 package injection
 
 import (
+	"math"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -318,6 +319,7 @@ func TestHostile(t *testing.T) {
 	for _, s := range hostile(64 << 10) {
 		var f folder
 		for _, quote := range []byte{0, '\'', '"'} {
+			f.left = unlimited
 			v, _ := f.check(s, quote, false)
 			if f.work < -2*len(s)-tailProbe {
 				t.Errorf("%.20q: %d bytes of work over the limit", s, -f.work)
@@ -355,5 +357,34 @@ func TestOrdinary(t *testing.T) {
 			t.Errorf("%s: %d clean values are not decided", o.kind, wrong)
 		}
 		t.Logf("%-12s %d values, not clean: %d SQL injection, %d script", o.kind, len(o.values), sqlYes, xssYes)
+	}
+}
+
+// TestWithin holds that a bound ends the reading of what is dear, and that what is
+// read within it has the same answer as without.
+func TestWithin(t *testing.T) {
+	for _, unit := range []string{"'", `"`, "%", "/", "a=1 or ", "-1+", "<a ", "<", "<a/", "on=", "\\'", "é", "1,", "tea "} {
+		text := strings.Repeat(unit, 1<<16/len(unit))
+		for name, f := range map[string]struct {
+			within func(string, *int) bool
+			may    func(string) bool
+		}{"SQLi": {MaySQLiWithin, MaySQLi}, "XSS": {MayXSSWithin, MayXSS}} {
+			want := f.may(text)
+			full := math.MaxInt
+			if got := f.within(text, &full); got != want || full < 0 {
+				t.Errorf("%s of %q: %v with work enough, %v without a bound", name, unit, got, want)
+			}
+			spent := math.MaxInt - full
+			if spent > 400*len(text) {
+				t.Errorf("%s of %q: %d for a byte", name, unit, spent/len(text))
+			}
+			short := spent / 2
+			if got := f.within(text, &short); spent > 0 && (short >= 0 || !got) {
+				t.Errorf("%s of %q: %v with half of the work, %d left", name, unit, got, short)
+			}
+			if over := -short; over > 4*len(text)+100 {
+				t.Errorf("%s of %q: %d too much", name, unit, over)
+			}
+		}
 	}
 }

@@ -182,6 +182,10 @@ func (l *lexer) str(t *token, pos, skip int, quote byte) int {
 	first, unique := true, 0
 	var prepared *firsts
 	for end >= 0 {
+		if l.left -= costQuote; l.left < 0 {
+			prepared.release()
+			return len(l.s)
+		}
 		var escaped bool
 		switch {
 		case first:
@@ -236,6 +240,7 @@ func (l *lexer) prepare(text string) *firsts {
 		return nil
 	}
 	l.preparations++
+	l.left -= costReady * len(text)
 	f := firstsPool.Get().(*firsts)
 	f.prepare(text)
 	return f

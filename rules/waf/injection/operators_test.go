@@ -59,7 +59,8 @@ func TestEndless(t *testing.T) {
 		if !strings.Contains(s, "\\'") {
 			continue
 		}
-		if v, _ := sqli(s); v == endless {
+		work := unlimited
+		if v, _ := sqli(s, &work); v == endless {
 			texts = append(texts, s)
 		}
 	}

@@ -24,7 +24,10 @@ type fingerprint struct {
 // sqli answers for all contexts in the library's order: as it is, then as if
 // the text began within single quotes, if it has any, then within double
 // quotes. Where MySQL reads it differently, each is asked again.
-func sqli(s string) (verdict, fingerprint) {
+//
+// It spends what it costs of work, in nanoseconds as they are estimated. Where that
+// is not enough it is unsure, and work is below zero.
+func sqli(s string, work *int) (verdict, fingerprint) {
 	if plain(s) {
 		return clean, fingerprint{}
 	}
@@ -32,6 +35,8 @@ func sqli(s string) (verdict, fingerprint) {
 		return unsure, fingerprint{}
 	}
 	var f folder
+	f.left = *work
+	defer func() { *work = f.left }()
 	if v, retry := f.check(s, 0, false); v != clean {
 		return v, f.print()
 	} else if retry {
@@ -58,14 +63,14 @@ func sqli(s string) (verdict, fingerprint) {
 
 // check reads s in one context. retry says that MySQL reads it differently.
 func (f *folder) check(s string, quote byte, mysql bool) (v verdict, retry bool) {
-	f.lexer = lexer{s: s, quote: quote, mysql: mysql, work: workPerByte*len(s) + workFloor}
+	f.lexer = lexer{s: s, quote: quote, mysql: mysql, work: workPerByte*len(s) + workFloor, left: f.left}
 	f.comment = token{}
 	n := f.fold()
 	v = f.judge(n)
 	switch {
 	case f.endless:
 		v = endless
-	case f.unsure:
+	case f.unsure, f.left < 0:
 		v = unsure
 	}
 	return v, f.retry

@@ -90,19 +90,23 @@ func blackTag(name string) bool {
 	return tagShape[n]&letterBit(buf[0]) != 0 && tags[string(buf[:n])]
 }
 
-// xss answers for all five contexts.
-func xss(s string) bool {
+// xss answers for all five contexts. It spends what it costs of work, as sqli does;
+// where that is not enough the answer is true, and work is below zero.
+func xss(s string, work *int) bool {
+	if *work -= costSearch * len(s); *work < 0 {
+		return true
+	}
 	if strings.IndexByte(s, '<') >= 0 {
-		if script(s, inText) {
+		if script(s, inText, work) {
 			return true
 		}
 	} else if !handlerBefore(s) {
 		return false
 	}
-	return script(s, inTag) ||
-		strings.IndexByte(s, '\'') >= 0 && script(s, inSingle) ||
-		strings.IndexByte(s, '"') >= 0 && script(s, inDouble) ||
-		strings.IndexByte(s, '`') >= 0 && script(s, inTick)
+	return script(s, inTag, work) ||
+		strings.IndexByte(s, '\'') >= 0 && script(s, inSingle, work) ||
+		strings.IndexByte(s, '"') >= 0 && script(s, inDouble, work) ||
+		strings.IndexByte(s, '`') >= 0 && script(s, inTick, work)
 }
 
 // handlerBefore reports whether some equals sign may stand behind a name of
@@ -140,8 +144,15 @@ func handlerBefore(s string) bool {
 // nameEnd holds what no name in the tables contains.
 var nameEnd = byteSet(" \t\n\v\f\r/=>'\"`")
 
+// What reading a page costs, in nanoseconds as for costToken.
+const (
+	costSearch = 1 // a byte, to find what a script needs
+	costPart   = 14
+	costInside = 1 // a byte of a part
+)
+
 // script reads s in one context and reports whether it holds a script.
-func script(s string, context htmlContext) bool {
+func script(s string, context htmlContext, work *int) bool {
 	h := htmlLexer{s: s}
 	switch context {
 	case inText:
@@ -156,7 +167,10 @@ func script(s string, context htmlContext) bool {
 		h.state = stateFirstTick
 	}
 	name := ""
-	for h.next() {
+	for at := 0; h.next(); at = h.pos {
+		if *work -= costPart + costInside*(h.pos-at); *work < 0 {
+			return true
+		}
 		switch h.kind {
 		case htmlDoctype:
 			return true
