@@ -24,7 +24,9 @@ type automaton struct {
 
 	mu      sync.Mutex
 	machine *machine
-	limit   int // bytes of a generation
+	limit   int // bytes of a generation, without
+	shared  int // those that it has of
+	memory  *Memory
 	row     []byte
 	accept  Bits
 	seed    string // the first state
@@ -133,6 +135,8 @@ func (a *automaton) flush() *generation {
 		a.states -= old.used - 1
 	}
 	a.flushes++
+	a.memory.give(a.shared)
+	a.shared = 0
 	g.intern(a, a.seed)
 	a.current.Store(g)
 	return g
@@ -148,13 +152,9 @@ func (g *generation) intern(a *automaton, key string) (row uint32, made, ok bool
 	cost := len(key) + stateOverhead
 	need := (g.used + 1) * int(a.stride)
 	if need > len(v.table) {
-		size := min(2*len(v.table), flag)
-		if extra := 4 * (size - len(v.table)); g.bytes+cost+extra > a.limit {
-			size = len(v.table) + (a.limit-g.bytes-cost)/4
-			size -= size % int(a.stride)
-			if size < need {
-				return 0, false, false
-			}
+		size := a.grown(len(v.table), need, g.bytes+cost-4*len(v.table))
+		if size == 0 {
+			return 0, false, false
 		}
 		grown := *v
 		grown.table = make([]uint32, size)
@@ -162,7 +162,7 @@ func (g *generation) intern(a *automaton, key string) (row uint32, made, ok bool
 		g.bytes += 4 * (size - len(v.table))
 		g.view.Store(&grown)
 	}
-	if g.bytes+cost > a.limit && g.used > 1 {
+	if g.used > 1 && !a.reserve(g.bytes+cost) {
 		return 0, false, false
 	}
 	g.bytes += cost
@@ -303,7 +303,7 @@ func (a *automaton) fill(g *generation, row uint32, b int) filled {
 
 // trimTo flushes if edges and sets of ids have outgrown the memory.
 func (a *automaton) trimTo() {
-	if a.current.Load().bytes > a.limit {
+	if !a.reserve(a.current.Load().bytes) {
 		a.flush()
 	}
 }

@@ -2,6 +2,8 @@ package dfa
 
 import (
 	"runtime"
+	"slices"
+	"sync"
 	"testing"
 )
 
@@ -50,5 +52,112 @@ func TestBytesAreTrue(t *testing.T) {
 			t.Errorf("%d bytes, said to be %d of %d", took, st.Bytes, most)
 		}
 		runtime.KeepAlive(s)
+	}
+}
+
+// sharing returns Sets of request patterns, each with a memory that is too small and
+// one that they share.
+func sharing(t *testing.T, n, own, shared int) ([]*Set, *Memory) {
+	t.Helper()
+	m := NewMemory(shared)
+	sets := make([]*Set, n)
+	for i := range sets {
+		var b Builder
+		for id, p := range crs(t, isRequestRx) {
+			if err := b.Add(id, p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := b.Build(Options{MaxBytes: own, MaxNewStatesPerScan: 10_000, Shared: m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sets[i] = s
+	}
+	return sets, m
+}
+
+const (
+	ownBytes    = 6 << 20
+	sharedBytes = 32 << 20
+)
+
+// One Set that needs more than it has gets it, and then drops nothing.
+func TestSharedMemoryKeepsStates(t *testing.T) {
+	texts := corpus(t)
+	texts = texts[:len(texts)/6]
+	poor, _ := sharing(t, 1, ownBytes, 0)
+	rich, m := sharing(t, 1, ownBytes, sharedBytes)
+	out, want := rich[0].NewBits(), poor[0].NewBits()
+	for range 2 {
+		for _, text := range texts {
+			out.Clear()
+			want.Clear()
+			if rich[0].Scan(text, out) && poor[0].Scan(text, want) && !slices.Equal(out, want) {
+				t.Fatalf("%q: %v with shared memory, %v without", text, out, want)
+			}
+		}
+	}
+	p, r := poor[0].Stats(), rich[0].Stats()
+	t.Logf("without %+v\nwith %+v, %d left", p, r, m.Left())
+	if p.Flushes == 0 {
+		t.Error("the texts do not fill the memory that is not shared")
+	}
+	if r.Flushes != 0 || m.Left() == sharedBytes {
+		t.Errorf("%d flushes, %d of %d bytes left", r.Flushes, m.Left(), sharedBytes)
+	}
+}
+
+// Whatever Sets take together is within what there is, and what one drops is there
+// for the others.
+func TestSharedMemoryIsBounded(t *testing.T) {
+	const n, shared = 3, 4 << 20
+	texts := corpus(t)
+	if len(texts) > 3000 {
+		texts = texts[:3000]
+	}
+	sets, m := sharing(t, n, ownBytes, shared)
+	var group sync.WaitGroup
+	for i, s := range sets {
+		group.Go(func() {
+			r, out := random(uint64(i)), s.NewBits()
+			for range texts {
+				s.Scan(mutate(r, texts), out)
+				if left := m.Left(); left < 0 || left > shared {
+					t.Errorf("%d of %d bytes left", left, shared)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	total, flushes, taken := 0, 0, 0
+	for _, s := range sets {
+		st := s.Stats()
+		total += st.Bytes
+		flushes += st.Flushes
+		for _, a := range append(s.autos, s.ascii...) {
+			taken += a.shared
+		}
+	}
+	if flushes == 0 {
+		t.Error("the texts do not fill the memory")
+	}
+	if m.Left()+taken != shared {
+		t.Errorf("%d left and %d taken of %d bytes", m.Left(), taken, shared)
+	}
+	// An edge or a set of ids is counted when it is there.
+	if most := n*ownBytes + shared + 64<<10; total > most {
+		t.Errorf("%d bytes, more than %d", total, most)
+	}
+	for _, s := range sets {
+		for _, a := range append(s.autos, s.ascii...) {
+			a.mu.Lock()
+			a.flush()
+			a.mu.Unlock()
+		}
+	}
+	if m.Left() != shared {
+		t.Errorf("%d bytes left behind a flush of all, not %d", m.Left(), shared)
 	}
 }

@@ -20,6 +20,9 @@ type Options struct {
 	// share, they are dropped and built anew as texts ask for them. The dropped
 	// ones are gone when the scans that were in them have left them.
 	MaxBytes int
+	// Shared, if not nil, is memory beyond MaxBytes, of which automata take while
+	// there is some.
+	Shared *Memory
 	// MaxNewStatesPerScan bounds the work that one scan may put into what is
 	// not there yet: new states, a transition counting as a quarter of one.
 	// 10,000 at most.
@@ -124,6 +127,7 @@ func (b *Builder) Build(o Options) (*Set, error) {
 	s.always = always.masks()
 	for _, p := range order {
 		a := newAutomaton(parts[p], s.words)
+		a.memory = o.Shared
 		if p.ascii {
 			s.ascii = append(s.ascii, a)
 		} else {

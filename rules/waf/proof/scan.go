@@ -20,8 +20,9 @@ type scans struct {
 	stages  [3]stage // by phase: what is looked at then
 	words   int      // of the hits
 	sets    map[string]*scanner
-	bytes   int
+	bytes   int // set aside for automata
 	max     int
+	shared  *dfa.Memory // the rest, for those that need more
 	memory  cache
 	foreign []regexRead
 }
@@ -106,7 +107,7 @@ func (a *scans) counters() int {
 // build arranges the probes.
 func (a *scans) build(p *prober, maxBytes int) {
 	a.words = max(1, p.planes*p.words)
-	a.sets, a.max = map[string]*scanner{}, maxBytes
+	a.sets, a.max, a.shared = map[string]*scanner{}, maxBytes, dfa.NewMemory(0)
 	a.foreign = p.regexes
 	a.memory.init()
 	var trees []*tree
@@ -115,6 +116,7 @@ func (a *scans) build(p *prober, maxBytes int) {
 		b.stage(n)
 	}
 	a.share(trees)
+	a.shared.Add(a.max - a.bytes)
 	for _, t := range trees {
 		t.finish(a.words)
 	}
@@ -341,7 +343,7 @@ type scanner struct {
 	set *dfa.Set // nil without memory for it
 }
 
-// Memory that a scanner may take: for itself and each pattern.
+// Memory that a scanner has for itself: at least, and for each pattern.
 const (
 	scannerBytes = 256 << 10
 	patternBytes = 64 << 10
@@ -372,7 +374,7 @@ func (a *scans) scanner(probes []*probe) *scanner {
 			return s
 		}
 	}
-	set, err := b.Build(dfa.Options{MaxBytes: size, MaxNewStatesPerScan: 2 * maxNewStates})
+	set, err := b.Build(dfa.Options{MaxBytes: size, Shared: a.shared, MaxNewStatesPerScan: 2 * maxNewStates})
 	if err != nil {
 		return s
 	}
