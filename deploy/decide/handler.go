@@ -174,7 +174,11 @@ func (h *Handler) decide(w http.ResponseWriter, post *http.Request) {
 		}
 		defer finish(controller, post)
 	}
+	h.judge(w, post, q, session)
+}
 
+// judge decides about the request of q, which came in post, and tells w.
+func (h *Handler) judge(w http.ResponseWriter, post *http.Request, q *head, session *session) {
 	rec := &recorder{header: make(http.Header), below: w}
 	hr := q.request(post, rec)
 	before := hr.Header.Clone()

@@ -298,3 +298,10 @@ func TestForwardAuth(t *testing.T) {
 		}
 	})
 }
+
+// passing returns an engine that lets everything pass.
+func passing() *filter.Engine {
+	e := new(filter.Engine)
+	e.Swap(filter.NewPipeline(filter.Config{}))
+	return e
+}

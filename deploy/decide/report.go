@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/moatwaf/moat/filter"
 )
@@ -78,19 +79,40 @@ func (h *Handler) report(w http.ResponseWriter, r *http.Request) {
 }
 
 // sessions are the open connections of a server.
-type sessions struct{ m sync.Map } // net.Conn to *session
+type sessions struct {
+	m       sync.Map // net.Conn to *session
+	closing atomic.Bool
+}
 
 func (all *sessions) open(ctx context.Context, c net.Conn) context.Context {
 	s := new(session)
+	if c, ok := c.(*plainConn); ok {
+		c.session, c.closing = s, &all.closing
+	}
 	all.m.Store(c, s)
 	return context.WithValue(ctx, sessionKey{}, s)
 }
 
 func (all *sessions) state(c net.Conn, state http.ConnState) {
+	if c, ok := c.(*plainConn); ok && state == http.StateIdle {
+		c.raw = false
+	}
 	if state != http.StateClosed && state != http.StateHijacked {
 		return
 	}
 	if s, ok := all.m.LoadAndDelete(c); ok {
 		s.(*session).end()
 	}
+}
+
+// close closes the connections that have had none but plain questions: a server that
+// ends waits for them, since it has never seen them idle.
+func (all *sessions) close() {
+	all.closing.Store(true)
+	all.m.Range(func(key, _ any) bool {
+		if c, ok := key.(*plainConn); ok && !c.given.Load() {
+			_ = c.Close()
+		}
+		return true
+	})
 }

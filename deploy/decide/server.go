@@ -34,14 +34,19 @@ func NewServer(h *Handler, network string, config *tls.Config, errors *log.Logge
 	if network == "unix" {
 		open := new(sessions)
 		s.ConnContext, s.ConnState = open.open, open.state
+		s.RegisterOnShutdown(open.close)
 	} else {
 		s.IdleTimeout, s.ReadHeaderTimeout = idleTime, headTime
 	}
 	return s
 }
 
-// Listen makes the listener of s ready: with TLS, if s has it.
+// Listen makes the listener of s ready, which NewServer has returned: with TLS, if s
+// has it; over a Unix socket with a short way for the commonest question.
 func Listen(s *http.Server, l net.Listener) net.Listener {
+	if h, ok := s.Handler.(*Handler); ok && l.Addr().Network() == "unix" && s.TLSConfig == nil {
+		return plainListener{l, h}
+	}
 	if s.TLSConfig == nil {
 		return l
 	}

@@ -123,7 +123,7 @@ func (w *world) start(t testing.TB) {
 	w.release = release
 	w.daemon = decide.NewServer(decide.New(decide.Options{Engine: w.engine}), "unix", nil, nil)
 	go func(s *http.Server) {
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.Serve(decide.Listen(s, l)); !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)
 		}
 	}(w.daemon)
