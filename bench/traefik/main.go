@@ -85,7 +85,12 @@ func run() error {
 			}
 		}
 	}
+	trip, err := roundTrip(dir)
+	if err != nil {
+		return err
+	}
 	report(setups)
+	fmt.Println("\n" + calibration(trip, setups[0].median(requests[0])))
 	return nil
 }
 
@@ -125,8 +130,8 @@ func report(setups []*setup) {
 		name = "the whole Traefik"
 	}
 	fmt.Printf("%s; %d cores, %s %s/%s; medians of %d turns of %d requests, %d connections\n\n", name, runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH, *turns, *number, *conns)
-	fmt.Println("| request | Traefik alone | the way to the daemon and back adds | at most | | of it in Traefik | in the daemon | with the default policy |")
-	fmt.Println("|---|---|---|---|---|---|---|---|")
+	fmt.Println("| request | Traefik alone | the way to the daemon and back adds | at most | | of Traefik alone | of it in Traefik | in the daemon | with the default policy |")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|")
 	for _, r := range requests {
 		alone, thin, full := setups[0].median(r), setups[1].median(r), setups[2].median(r)
 		added := thin.sum() - alone.sum()
@@ -135,7 +140,7 @@ func report(setups []*setup) {
 			mark = "**missed**"
 		}
 		round := func(d time.Duration) time.Duration { return d.Round(100 * time.Nanosecond) }
-		fmt.Printf("| %s | %v | %v | %v | %s | %v | %v | %v |\n", r.name, round(alone.sum()), round(added), most, mark,
+		fmt.Printf("| %s | %v | %v | %v | %s | %.2f | %v | %v | %v |\n", r.name, round(alone.sum()), round(added), most, mark, float64(added)/float64(alone.sum()),
 			round(thin.traefik-alone.traefik), round(thin.daemon), round(full.sum()-alone.sum()))
 	}
 }
