@@ -59,28 +59,30 @@ func (s *Stage) Warmed(ctx context.Context) error {
 
 // read judges requests for nothing but the states that they make, with the proof
 // and with the engine behind it. A fault of either is one of the requests to come,
-// which tell it.
+// which tell it. Engines that share their automata share the work: one that is
+// loaded while another is being warmed goes on where that one ends.
 func (s *Stage) read(w *warmer, requests []func() *http.Request) {
 	e, ok := s.engine.(*proving)
 	if !ok {
 		return
 	}
-	proved := make([]bool, len(requests))
-	for range warmPasses {
-		for i, request := range requests {
-			if w.stop.Load() {
-				return
-			}
-			if !proved[i] {
-				proved[i] = s.readOne(e, request())
-			}
-		}
+	progress := e.proof.Progress()
+	if progress == nil {
+		return
 	}
-	for _, request := range requests {
-		if w.stop.Load() {
+	proved := make([]bool, len(requests))
+	for !w.stop.Load() {
+		i := int(progress.Add(1)) - 1
+		n := i % len(requests)
+		switch {
+		case i >= (warmPasses+1)*len(requests):
+			progress.Add(-1) // all are read
 			return
+		case i >= warmPasses*len(requests):
+			s.readOne(&e.plain, requests[n]())
+		case !proved[n]:
+			proved[n] = s.readOne(e, requests[n]())
 		}
-		s.readOne(&e.plain, request())
 	}
 }
 

@@ -3,6 +3,7 @@ package dfa
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -56,7 +57,7 @@ func (b *Builder) Add(id int, p Pattern) error {
 		return fmt.Errorf("dfa: id %d is out of range", id)
 	}
 	if p.kind == kindRegexp || p.kind == kindBytesRegexp {
-		if _, err := p.expression(); err != nil {
+		if err := p.validate(); err != nil {
 			return err
 		}
 	}
@@ -77,6 +78,7 @@ type Set struct {
 	budget  int
 	max     int
 	lender  lender
+	counter atomic.Int64
 }
 
 // Build makes a Set of the patterns. It fails if MaxBytes does not hold the

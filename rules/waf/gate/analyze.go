@@ -273,12 +273,7 @@ func (p *probe) fold() {
 	if last < 0 || p.multi || !strings.EqualFold(p.names[last], "lowercase") {
 		return
 	}
-	lowered := p.pattern.Lowered()
-	var b dfa.Builder
-	if err := b.Add(0, lowered); err != nil {
-		return
-	}
-	if set, err := b.Build(dfa.Options{}); err == nil && set.Exact(0) {
+	if lowered := p.pattern.Lowered(); lowered.Exact() {
 		p.pattern, p.names, p.chain = &lowered, p.names[:last], p.chain[:last]
 	}
 }

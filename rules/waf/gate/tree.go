@@ -232,7 +232,7 @@ func (c *scanner) build() {
 			return
 		}
 	}
-	set, err := b.Build(dfa.Options{MaxBytes: c.maximum, MaxNewStatesPerScan: 2 * maxNewStates})
+	set, err := b.BuildShared(dfa.Options{MaxBytes: c.maximum, MaxNewStatesPerScan: 2 * maxNewStates})
 	if err != nil {
 		return
 	}

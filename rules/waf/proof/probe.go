@@ -487,7 +487,7 @@ func nativePattern(name, arg string) (dfa.Pattern, bool) {
 // setPattern takes a pattern if an automaton can hold it. That of a negated
 // operator must be exact.
 func (x *probe) setPattern(pat dfa.Pattern) {
-	if x.negated && !exact(pat) {
+	if x.negated && !pat.Exact() {
 		return
 	}
 	x.pattern = &pat
@@ -496,16 +496,7 @@ func (x *probe) setPattern(pat dfa.Pattern) {
 		return
 	}
 	// The automaton lowers the case where it does that exactly.
-	if lowered := pat.Lowered(); exact(lowered) {
+	if lowered := pat.Lowered(); lowered.Exact() {
 		x.pattern, x.names, x.chain = &lowered, x.names[:last], x.chain[:last]
 	}
-}
-
-func exact(pat dfa.Pattern) bool {
-	var b dfa.Builder
-	if err := b.Add(0, pat); err != nil {
-		return false
-	}
-	set, err := b.Build(dfa.Options{})
-	return err == nil && set.Exact(0)
 }

@@ -374,7 +374,7 @@ func (a *scans) scanner(probes []*probe) *scanner {
 			return s
 		}
 	}
-	set, err := b.Build(dfa.Options{MaxBytes: size, Shared: a.shared, MaxNewStatesPerScan: 2 * maxNewStates})
+	set, err := b.BuildShared(dfa.Options{MaxBytes: size, Shared: a.shared, MaxNewStatesPerScan: 2 * maxNewStates})
 	if err != nil {
 		return s
 	}
