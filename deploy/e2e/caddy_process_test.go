@@ -242,8 +242,15 @@ func runCaddy(t *testing.T, config string) caddyProcess {
 	}
 }
 
+// fullDuplex at the beginning of a configuration lets HTTP/1.1 be read while it is answered.
+const fullDuplex = "enable_full_duplex\n"
+
 func (p caddyProcess) expand(config string) string {
-	global := fmt.Sprintf("{\n\tadmin %s\n\tauto_https off\n\tpersist_config off\n\tservers {\n\t\tprotocols h1 h2 h2c h3\n\t}\n}\n", p.admin)
+	option := ""
+	if rest, ok := strings.CutPrefix(config, fullDuplex); ok { // belongs to the servers
+		option, config = fullDuplex, rest
+	}
+	global := fmt.Sprintf("{\n\tadmin %s\n\tauto_https off\n\tpersist_config off\n\tservers {\n\t\tprotocols h1 h2 h2c h3\n\t\t%s\n\t}\n}\n", p.admin, option)
 	return global + strings.NewReplacer("ADDR", "http://"+p.addr, "PORT", p.addr[strings.LastIndexByte(p.addr, ':')+1:]).Replace(config)
 }
 

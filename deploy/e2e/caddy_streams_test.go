@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
@@ -112,29 +113,106 @@ func readMessage(r io.Reader) ([]byte, error) {
 	return message, err
 }
 
-// TestCaddyGRPC speaks gRPC through Caddy, in block and in detect mode.
+// TestCaddyGRPC speaks gRPC through Caddy, in cleartext and with TLS, with its access
+// log on and off, in block and in detect mode.
 func TestCaddyGRPC(t *testing.T) {
 	skipShort(t)
 	up := grpcUpstream(t)
+	certificate, key := selfSigned(t)
+	policy := openPolicy(t)
 	for _, mode := range []string{"block", "detect"} {
-		t.Run(mode, func(t *testing.T) {
-			p := runCaddy(t, fmt.Sprintf("ADDR {\n\tlog\n\tmoat %s {\n\t\tmode %s\n\t}\n\treverse_proxy h2c://%s\n}\n", openPolicy(t), mode, up))
-			speakGRPC(t, p.addr)
+		for name, log := range map[string]string{"with access log": "log", "without": ""} {
+			t.Run(mode+", "+name, func(t *testing.T) {
+				site := fmt.Sprintf("\t%s\n\tmoat %s {\n\t\tmode %s\n\t}\n\treverse_proxy h2c://%s\n}\n", log, policy, mode, up)
+				secured := lowAddr(t)
+				p := runCaddy(t, fmt.Sprintf("ADDR {\n%shttps://%s {\n\ttls %s %s\n%s", site, secured, certificate, key, site))
+				speakGRPC(t, "http://"+p.addr)
+				speakGRPC(t, "https://"+secured)
+			})
+		}
+	}
+}
+
+// TestCaddyFullDuplex speaks both ways at once over HTTP/1.1, which Caddy allows by an
+// option: each piece of the body is sent only when the answer to the one before has come.
+func TestCaddyFullDuplex(t *testing.T) {
+	skipShort(t)
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		if err := rc.EnableFullDuplex(); err != nil {
+			t.Error(err)
+		}
+		_ = rc.Flush()
+		for {
+			message, err := readMessage(r.Body)
+			if err != nil {
+				return
+			}
+			if _, err := w.Write(message); err != nil || rc.Flush() != nil {
+				return
+			}
+		}
+	}))
+	t.Cleanup(upstream.Close)
+	policy := openPolicy(t)
+	for name, words := range map[string]string{
+		"Caddy alone":             "",
+		"block, with access log":  "log\n\tmoat " + policy,
+		"block, without":          "moat " + policy,
+		"detect, with access log": "log\n\tmoat " + policy + " {\n\t\tmode detect\n\t}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := runCaddy(t, fullDuplex+fmt.Sprintf("ADDR {\n\t%s\n\treverse_proxy %s {\n\t\tflush_interval -1\n\t}\n}\n", words, strings.TrimPrefix(upstream.URL, "http://")))
+			conn, err := net.Dial("tcp", p.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			if err := conn.SetDeadline(time.Now().Add(exchangeTime)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := fmt.Fprintf(conn, "POST /both HTTP/1.1\r\nHost: %s\r\nUser-Agent: e2e\r\nAccept: */*\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n", p.addr); err != nil {
+				t.Fatal(err)
+			}
+			var resp *http.Response
+			r := bufio.NewReader(conn)
+			for i := range 30 {
+				message := append([]byte{0, 0, 0, 0, 0}, bytes.Repeat([]byte{byte(i)}, 1<<(i%17))...)
+				bigendian.BigEndian.PutUint32(message[1:], uint32(len(message)-5))
+				if _, err := fmt.Fprintf(conn, "%x\r\n%s\r\n", len(message), message); err != nil {
+					t.Fatal(err)
+				}
+				if resp == nil {
+					if resp, err = http.ReadResponse(r, nil); err != nil || resp.StatusCode != http.StatusOK {
+						t.Fatalf("%v, %v", resp, err)
+					}
+				}
+				if got, err := readMessage(resp.Body); err != nil || !bytes.Equal(got, message) {
+					t.Fatalf("message %d: %d bytes of %d, %v", i, len(got), len(message), err)
+				}
+			}
+			if _, err := io.WriteString(conn, "0\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			if rest, err := io.ReadAll(resp.Body); err != nil || len(rest) > 0 {
+				t.Errorf("the end: %d bytes, %v", len(rest), err)
+			}
 		})
 	}
 }
 
 // speakGRPC speaks gRPC both ways on one stream: each message is sent only when the
 // answer to the one before has come.
-func speakGRPC(t *testing.T, addr string) {
+func speakGRPC(t *testing.T, site string) {
 	t.Helper()
-	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport := &http.Transport{Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	transport.Protocols.SetUnencryptedHTTP2(true)
+	transport.Protocols.SetHTTP2(true)
 	t.Cleanup(transport.CloseIdleConnections)
 	ctx, cancel := context.WithTimeout(t.Context(), exchangeTime)
 	defer cancel()
 	body, send := io.Pipe()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/echo.Echo/Both", body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, site+"/echo.Echo/Both", body)
 	if err != nil {
 		t.Fatal(err)
 	}
