@@ -13,7 +13,8 @@ import (
 // Payload says how the payload stage has judged a request. Its strings are names of
 // sets that depend on the policy, never on a request.
 type Payload struct {
-	// Path is the way of the request: "proved", "engine", "body", "ended", "failed".
+	// Path is the way of the request: "proved", "followed", "engine", "body", "ended",
+	// "failed".
 	Path string
 	// Cause is why a request was not proved: "rule", "shape", "cost", "proof",
 	// "panic"; empty for one that was, and without the fast engine.
@@ -28,11 +29,11 @@ const maxHandovers = 1024
 
 var (
 	descPaths     = desc("payload_requests_total", "Requests that the payload stage has judged, by the way they took.", "path")
-	descHandovers = desc("payload_handed_over_total", "Requests that the engine had to judge, by what kept the fast engine from it.", "cause", "what")
+	descHandovers = desc("payload_handed_over_total", "Requests that were not proved clean, by what stood in the way.", "cause", "what")
 )
 
 // payloadPaths are the values of the label path. The last stands for any other.
-var payloadPaths = [...]string{"proved", "engine", "body", "ended", "failed", "other"}
+var payloadPaths = [...]string{"proved", "followed", "engine", "body", "ended", "failed", "other"}
 
 // handover is the labels of a hand-over.
 type handover struct{ cause, what string }

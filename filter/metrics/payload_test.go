@@ -18,7 +18,7 @@ func TestPayloadPathsAreCounted(t *testing.T) {
 		m.PayloadJudged(p)
 	}
 	want := `
-# HELP moat_payload_handed_over_total Requests that the engine had to judge, by what kept the fast engine from it.
+# HELP moat_payload_handed_over_total Requests that were not proved clean, by what stood in the way.
 # TYPE moat_payload_handed_over_total counter
 moat_payload_handed_over_total{cause="cost",what="cost"} 1
 moat_payload_handed_over_total{cause="rule",what="942100"} 2
@@ -30,6 +30,7 @@ moat_payload_requests_total{path="body"} 0
 moat_payload_requests_total{path="ended"} 1
 moat_payload_requests_total{path="engine"} 4
 moat_payload_requests_total{path="failed"} 1
+moat_payload_requests_total{path="followed"} 0
 moat_payload_requests_total{path="other"} 1
 moat_payload_requests_total{path="proved"} 2
 `
