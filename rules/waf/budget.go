@@ -35,9 +35,25 @@ const (
 	budgetPlain = 4_000_000_000
 )
 
-// maxProofCost is what the proof may cost before a request is held to be too dear,
-// in the proof's own unit of about a nanosecond.
-const maxProofCost = 24 << 20
+// What a request may cost with the fast engine before the engine begins, in
+// nanoseconds as they are estimated.
+const (
+	// maxProofCost is what the proof may cost.
+	maxProofCost = 36_000_000
+	// maxHandover is what the proof and the gate may cost together, if the gate
+	// needs gateByte for each byte of the request.
+	maxHandover = 40_000_000
+	gateByte    = 30
+)
+
+// tooDear reports whether a request of so many bytes that was not proved costs too
+// much for the engine to be asked. Small ones never do.
+func (h *handover) tooDear(size, small int) bool {
+	if size <= small {
+		return false
+	}
+	return h.cause == causeCost || h.spent > 0 && h.spent+gateByte*size > maxHandover && small < math.MaxInt
+}
 
 // Requests of at most so many bytes are not looked at: all rules together cost less
 // than the budget.
@@ -85,6 +101,13 @@ func (b *budget) loaded() { budgets.Delete(b.name) }
 // know tells the budget the rules of its engine. Without them nothing but the
 // values is counted.
 func (b *budget) know(p *seclang.Program) { b.rules.Store(&ruleCosts{program: p}) }
+
+// weigh weighs the rules, which takes a while, so that no request has to.
+func (b *budget) weigh() {
+	if c := b.rules.Load(); c != nil {
+		c.once.Do(c.weigh)
+	}
+}
 
 // directives returns the rules that apply the budget.
 func (b *budget) directives() string {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -20,6 +21,8 @@ import (
 )
 
 var dearFile = flag.String("dear", "", "write what the dearest requests cost to this `file`, as a table")
+
+var dearShapes = flag.String("shapes", "", "measure only the dear requests whose names match this `expression`")
 
 // processCPU returns the CPU time of the process, user and system.
 func processCPU(tb testing.TB) time.Duration {
@@ -301,7 +304,11 @@ func TestDearest(t *testing.T) {
 		t.Fatal(err)
 	}
 	var table strings.Builder
+	only := regexp.MustCompile(*dearShapes)
 	for _, c := range dearest() {
+		if !only.MatchString(c.name) {
+			continue
+		}
 		cold := measure(t, s, &c)
 		warm := measure(t, s, &c)
 		if cold.cpu > bound || warm.cpu > bound {

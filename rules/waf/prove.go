@@ -17,26 +17,17 @@ import (
 type proving struct {
 	plain
 	proof *proof.Proof
-	// follow judges what the proof has found something in, without the engine; nil
-	// without one.
-	follow *proof.Proof
-	views  *view.Builder
+	views *view.Builder
 }
 
 // evaluate implements evaluator.
 func (e *proving) evaluate(r *filter.Request, body bodyFunc) (outcome, error) {
 	once := onceBody{read: body}
-	out, why := e.prove(e.proof, r, &once)
+	out, why := e.prove(r, &once)
 	if why == nil {
 		return out, nil
 	}
-	if e.follows(why) {
-		if out, not := e.prove(e.follow, r, &once); not == nil {
-			out.why = why
-			return out, nil
-		}
-	}
-	if why.cause == causeCost {
+	if size := headSize(r.HTTP) + len(once.payload.data); why.tooDear(size, e.small) {
 		return outcome{dear: out.dear, why: why}, nil
 	}
 	out, err := e.plain.evaluate(r, once.get)
@@ -64,8 +55,8 @@ func (o *onceBody) get(kind bodyKind) (payload, *filter.Decision) {
 // prove judges a request without the engine. A hand-over means that nothing was
 // decided. A panic is one too: it is a fault of moat, and the engine knows nothing
 // of it.
-func (e *proving) prove(p *proof.Proof, r *filter.Request, body *onceBody) (out outcome, why *handover) {
-	v, q := view.Get(), p.Begin()
+func (e *proving) prove(r *filter.Request, body *onceBody) (out outcome, why *handover) {
+	v, q := view.Get(), e.proof.Begin()
 	defer func() {
 		if p := recover(); p != nil {
 			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
@@ -87,16 +78,11 @@ func (e *proving) prove(p *proof.Proof, r *filter.Request, body *onceBody) (out 
 		q.Remove(ruleURI)
 	}
 	found := q.Headers(v)
-	switch {
-	case found.Refused:
-		return told(q, &found)
-	case !found.Clean:
+	if !found.Clean {
 		return outcome{dear: types.PhaseRequestHeaders}, handoverOf(&found)
-	case found.Effects.EngineOff && p == e.proof:
+	}
+	if found.Effects.EngineOff {
 		return outcome{proved: true}, nil
-	case found.Effects.EngineOff:
-		found = q.Body(v) // of which there is none
-		return told(q, &found)
 	}
 	processor := processors[kind]
 	if found.Effects.Processor != "" {
@@ -122,23 +108,19 @@ func (e *proving) prove(p *proof.Proof, r *filter.Request, body *onceBody) (out 
 	if known := e.views.Body(v, seen, processor); known != view.Known {
 		return outcome{}, &handover{cause: causeShape, what: known.String()}
 	}
-	found = q.Body(v)
-	switch {
-	case !found.Clean && !found.Refused:
+	if found = q.Body(v); !found.Clean {
 		return outcome{dear: types.PhaseRequestBody}, handoverOf(&found)
-	case p == e.proof:
-		return outcome{proved: true}, nil
 	}
-	return told(q, &found)
+	return outcome{proved: true}, nil
 }
 
 // handoverOf returns what a proof that failed says.
 func handoverOf(found *proof.Result) *handover {
 	switch {
 	case found.Why == wordCost:
-		return &handover{cause: causeCost, rule: found.Rule, what: found.Why}
+		return &handover{cause: causeCost, rule: found.Rule, what: found.Why, spent: found.Cost.Total()}
 	case found.Rule != 0:
-		return &handover{cause: causeRule, rule: found.Rule, what: found.Why}
+		return &handover{cause: causeRule, rule: found.Rule, what: found.Why, spent: found.Cost.Total()}
 	case found.Why == "":
 		return &handover{cause: causeProof, what: whatUnknown}
 	}

@@ -39,6 +39,9 @@ func (s *Stage) warm() {
 		go func() {
 			defer close(done)
 			s.read(w, ordinary())
+			if !w.stop.Load() {
+				s.loaded.budget.weigh()
+			}
 		}()
 	})
 }

@@ -43,9 +43,9 @@ type Request struct {
 	rand    capturer
 
 	scan  scratch
-	found []int // rules that somebody is told of
 	cost  Cost
 	exact int // what the engine's operators have cost
+	left  int // of the cost, while an operator takes of it
 }
 
 // hidden is a target that a rule has taken from others.
@@ -159,7 +159,7 @@ func (r *Request) test(l *link, arg string, v variables.RuleVariable, name, valu
 			continue
 		}
 		out, changed, err := f(text)
-		r.cost.Bytes += len(text)
+		r.cost.Bytes += workOther * len(text)
 		if err != nil || l.multi && !changed {
 			continue
 		}
@@ -178,12 +178,13 @@ func (r *Request) test(l *link, arg string, v variables.RuleVariable, name, valu
 
 // operate asks the operator.
 func (r *Request) operate(l *link, arg, text string) bool {
-	r.cost.Bytes += len(text)
 	r.now = 0
 	if l.native != nil {
+		r.cost.Bytes += workNative * len(text)
 		return l.native(arg, text) != l.negated
 	}
 	// An expression takes many times what a scan takes.
+	r.cost.Bytes += workExact * len(text)
 	if r.exact += operatorCost * len(text); r.exact > maxExact {
 		r.fail(dear)
 		return false

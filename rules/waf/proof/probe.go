@@ -28,8 +28,9 @@ type probe struct {
 	multi   bool
 	// pattern is the operator as a pattern; without one it is asked.
 	pattern *dfa.Pattern
-	// necessary is a condition without which the operator does not match.
-	necessary func(string) bool
+	// necessary is a condition without which the operator does not match. It takes
+	// what it costs off the work.
+	necessary func(value string, work *int) bool
 	negated   bool
 	link      *link
 	arg       string // of a native operator
@@ -112,10 +113,6 @@ func (p *prober) counting(a *action) []uint64 {
 // liveness finds what the rules that remain read of TX.
 func (p *prober) liveness() {
 	p.reads = map[int][]*rule{}
-	for _, name := range p.options.Numbers {
-		slot := p.slots[name]
-		p.reads[slot] = append(p.reads[slot], &rule{}) // read behind the last rule
-	}
 	for _, ru := range p.rows {
 		for n := range ru.links {
 			l := &ru.links[n]
@@ -449,9 +446,9 @@ func (p *prober) probe(ru *rule, l *link, src *seclang.Link) *probe {
 	if !x.negated {
 		switch l.name {
 		case "detectSQLi":
-			x.necessary = injection.MaySQLi
+			x.necessary = injection.MaySQLiWithin
 		case "detectXSS":
-			x.necessary = injection.MayXSS
+			x.necessary = injection.MayXSSWithin
 		}
 	}
 	if l.native != nil {

@@ -3,6 +3,8 @@ package proof
 import (
 	"math/bits"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 	"unsafe"
@@ -112,8 +114,18 @@ var quicks = map[string]quick{
 func quickLower(a *arena, s string, t gate.Touch) (string, bool) {
 	if t&gate.TouchHigh != 0 {
 		b := a.grow(3 * len(s))
-		for _, r := range s { // an invalid byte becomes U+FFFD
-			b = utf8.AppendRune(b, unicode.ToLower(r))
+		for _, r := range s {
+			switch {
+			case r < utf8.RuneSelf:
+				if 'A' <= r && r <= 'Z' {
+					r += 'a' - 'A'
+				}
+				b = append(b, byte(r))
+			case r == utf8.RuneError: // an invalid byte becomes one
+				b = append(b, "\uFFFD"...)
+			default:
+				b = utf8.AppendRune(b, unicode.ToLower(r))
+			}
 		}
 		return a.text(b), true
 	}
@@ -233,22 +245,65 @@ var hexValue = func() (t [256]uint8) {
 
 func quickURLDecodeUni(a *arena, s string, _ gate.Touch) (string, bool) {
 	b := a.grow(len(s))
-	for i := 0; i < len(s); i++ {
+	for i := 0; i < len(s); {
 		c := s[i]
+		if c != '%' && c != '+' {
+			from := i
+			for i++; i < len(s) && s[i] != '%' && s[i] != '+'; i++ {
+			}
+			b = append(b, s[from:i]...)
+			continue
+		}
+		n := 1
 		switch {
 		case c == '+':
 			c = ' '
-		case c == '%' && i+1 < len(s) && s[i+1]|0x20 == 'u':
-			return "", false // the engine has a table for these
-		case c == '%' && i+2 < len(s):
+		case i+1 < len(s) && s[i+1]|0x20 == 'u':
+			if i+5 >= len(s) {
+				b, i = append(b, s[i:i+2]...), i+2
+				continue
+			}
+			h1, h2, h3, h4 := hexValue[s[i+2]], hexValue[s[i+3]], hexValue[s[i+4]], hexValue[s[i+5]]
+			if (h1|h2|h3|h4)&0xF0 != 0 {
+				b, i = append(b, s[i:i+2]...), i+2
+				continue
+			}
+			table := bestFit.Load()
+			if table == nil {
+				return "", false // the engine's table is not known
+			}
+			c, n = table[int(h1)<<12|int(h2)<<8|int(h3)<<4|int(h4)], 6
+		case i+2 < len(s):
 			if h, l := hexValue[s[i+1]], hexValue[s[i+2]]; h != 0xFF && l != 0xFF {
-				c = h<<4 | l
-				i += 2
+				c, n = h<<4|l, 3
 			}
 		}
 		b = append(b, c)
+		i += n
 	}
 	return a.text(b), true
+}
+
+// bestFit is what the engine makes of the escapes %u0000 to %uffff.
+var (
+	bestFit     atomic.Pointer[[1 << 16]byte]
+	bestFitOnce sync.Once
+)
+
+// learnBestFit asks the engine's urlDecodeUni for its table.
+func learnBestFit(apply func(string) (string, bool, error)) {
+	bestFitOnce.Do(func() {
+		const digits = "0123456789abcdef"
+		escapes := make([]byte, 0, 6<<16)
+		for c := range 1 << 16 {
+			escapes = append(escapes, '%', 'u', digits[c>>12], digits[c>>8&15], digits[c>>4&15], digits[c&15])
+		}
+		out, _, err := apply(string(escapes))
+		if err != nil || len(out) != 1<<16 {
+			return // the engine is asked each time
+		}
+		bestFit.Store((*[1 << 16]byte)([]byte(out)))
+	})
 }
 
 var base64Value = func() (t [256]uint8) {
@@ -428,16 +483,35 @@ func quickRemoveCommentsChar(a *arena, s string, _ gate.Touch) (string, bool) {
 	return a.text(b), true
 }
 
+// unicodeDigits are the hexadecimal digits of each byte.
+var unicodeDigits = func() (t [256][2]byte) {
+	const digits = "0123456789abcdef"
+	for i := range t {
+		t[i] = [2]byte{digits[i>>4], digits[i&15]}
+	}
+	return t
+}()
+
 func quickUTF8ToUnicode(a *arena, s string, _ gate.Touch) (string, bool) {
 	const digits = "0123456789abcdef"
-	b := a.grow(8 * len(s))
-	for _, r := range s {
-		if r < utf8.RuneSelf {
-			b = append(b, byte(r))
+	b := a.grow(6 * len(s)) // what the worst text needs, of invalid bytes
+	for i := 0; i < len(s); {
+		if s[i] < utf8.RuneSelf {
+			from := i
+			for i++; i < len(s) && s[i] < utf8.RuneSelf; i++ {
+			}
+			b = append(b, s[from:i]...)
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(s[i:])
+		i += size
+		if r <= 0xFFFF {
+			h, l := unicodeDigits[r>>8], unicodeDigits[r&0xFF]
+			b = append(b, '%', 'u', h[0], h[1], l[0], l[1])
 			continue
 		}
 		b = append(b, '%', 'u')
-		for shift := max(12, (bits.Len32(uint32(r))-1)/4*4); shift >= 0; shift -= 4 {
+		for shift := (bits.Len32(uint32(r)) - 1) / 4 * 4; shift >= 0; shift -= 4 {
 			b = append(b, digits[r>>shift&15])
 		}
 	}

@@ -58,6 +58,7 @@ type node struct {
 	// for texts of ASCII, which multiMatch takes as others do.
 	id, lowID int
 	quick     quick
+	costs     work
 	negated   dfa.Bits // patterns that must match this very text
 }
 
@@ -129,9 +130,12 @@ func (t *tree) child(parent int, name string, apply plugintypes.Transformation, 
 			return i
 		}
 	}
-	n := node{parent: parent, name: name, apply: apply, multi: multi, quick: quicks[strings.ToLower(name)]}
+	n := node{parent: parent, name: name, apply: apply, multi: multi, quick: quicks[strings.ToLower(name)], costs: workOf(name)}
 	if multi && strings.EqualFold(name, "removeWhitespace") {
 		n.quick = quickRemoveSpaceMulti
+	}
+	if strings.EqualFold(name, "urlDecodeUni") {
+		learnBestFit(apply)
 	}
 	if trig, ok := triggerOf(name); ok {
 		n.trigger = trig
@@ -282,7 +286,7 @@ func (t *tree) add(s *scratch, value string, touch gate.Touch) int {
 func (t *tree) apply(r *Request, n *node, from int) int {
 	s := &r.scan
 	in := &s.texts[from]
-	r.cost.Bytes += len(in.value)
+	r.cost.Bytes += n.work(in)
 	out, ok := "", false
 	if n.quick != nil {
 		out, ok = n.quick(&s.arena, in.value, in.touch)
@@ -295,6 +299,7 @@ func (t *tree) apply(r *Request, n *node, from int) int {
 		}
 		out = v
 	}
+	r.cost.Bytes += workResult * len(out)
 	for i := range s.texts {
 		if s.texts[i].value == out {
 			return i
@@ -332,7 +337,7 @@ func (t *tree) look(r *Request, x *text, at []uint16, number uint16) {
 	}
 	for i := range t.asks {
 		x := &t.asks[i]
-		if s.hits.Has(x.id) {
+		if s.hits.Has(x.id) || r.over() {
 			continue
 		}
 		sees := at == nil
@@ -349,10 +354,12 @@ func (t *tree) look(r *Request, x *text, at []uint16, number uint16) {
 // patterns is left in found. It returns false if the text was not read to its end.
 func (t *tree) read(r *Request, c *scanner, value string, bits dfa.Bits) bool {
 	s := &r.scan
-	r.cost.Bytes += len(value)
+	r.cost.Bytes += workScan * len(value)
 	ok := false
 	if c.set != nil {
+		before := s.states
 		ok = c.set.ScanLending(value, s.found, &s.states)
+		r.cost.Bytes += workState * (before - s.states)
 	} else {
 		s.found.Clear()
 		s.found.Or(bits)
@@ -366,14 +373,19 @@ func (t *tree) read(r *Request, c *scanner, value string, bits dfa.Bits) bool {
 
 // passes asks the operator of a probe.
 func (x *probe) passes(r *Request, value string) bool {
-	r.cost.Bytes += len(value)
 	l := x.link
 	switch {
 	case l.native != nil:
+		r.cost.Bytes += workNative * len(value)
 		return l.native(x.arg, value) != x.negated
 	case x.necessary != nil:
-		return x.necessary(value)
+		left := max(0, r.proof.maxCost-r.cost.Total())
+		r.left = left
+		may := x.necessary(value, &r.left)
+		r.cost.Bytes += left - r.left
+		return may
 	}
+	r.cost.Bytes += workOperator * len(value)
 	return l.operator.Evaluate(nobody{}, value) != x.negated
 }
 
