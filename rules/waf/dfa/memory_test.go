@@ -84,8 +84,11 @@ const (
 
 // One Set that needs more than it has gets it, and then drops nothing.
 func TestSharedMemoryKeepsStates(t *testing.T) {
+	if raceEnabled {
+		t.Skip("one goroutine, and much to build")
+	}
 	texts := corpus(t)
-	texts = texts[:len(texts)/6]
+	texts = texts[:len(texts)/8]
 	poor, _ := sharing(t, 1, ownBytes, 0)
 	rich, m := sharing(t, 1, ownBytes, sharedBytes)
 	out, want := rich[0].NewBits(), poor[0].NewBits()
@@ -113,15 +116,16 @@ func TestSharedMemoryKeepsStates(t *testing.T) {
 func TestSharedMemoryIsBounded(t *testing.T) {
 	const n, shared = 3, 4 << 20
 	texts := corpus(t)
-	if len(texts) > 3000 {
-		texts = texts[:3000]
+	tries := 1500
+	if raceEnabled {
+		tries = 300
 	}
 	sets, m := sharing(t, n, ownBytes, shared)
 	var group sync.WaitGroup
 	for i, s := range sets {
 		group.Go(func() {
 			r, out := random(uint64(i)), s.NewBits()
-			for range texts {
+			for range tries {
 				s.Scan(mutate(r, texts), out)
 				if left := m.Left(); left < 0 || left > shared {
 					t.Errorf("%d of %d bytes left", left, shared)
