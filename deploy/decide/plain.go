@@ -44,6 +44,7 @@ type plainConn struct {
 	w     plainWriter
 
 	answering sync.Mutex // held while a question is answered
+	closed    bool       // guarded by answering
 }
 
 // Read implements io.Reader.
@@ -76,6 +77,7 @@ func (c *plainConn) Close() error {
 		c.answering.Lock()
 	}
 	defer c.answering.Unlock()
+	c.closed = true
 	return c.Conn.Close()
 }
 
@@ -121,6 +123,10 @@ func (c *plainConn) answer(text []byte) bool {
 	}
 	c.answering.Lock()
 	defer c.answering.Unlock()
+	if c.closed { // nothing is decided of which nobody would hear
+		c.w.err = net.ErrClosed
+		return true
+	}
 	c.session.release(0) // the host asks on, so the last request has ended
 	c.w.reset()
 	c.handler.judge(&c.w, plainPost, q, c.session)
