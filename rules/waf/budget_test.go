@@ -60,8 +60,12 @@ func TestCostlyRequests(t *testing.T) {
 					if d.Reason == filter.ReasonOversize && k.want[i] == oversize {
 						got = oversize
 					}
-					if got != k.want[i] {
-						t.Errorf("%v %v %v, want %v", d.Verdict, d.Reason, d.Payload, k.want[i])
+					want := k.want[i]
+					if engine == "fast" && k.name == "many files" {
+						want = refused // which that one can afford to inspect
+					}
+					if got != want {
+						t.Errorf("%v %v %v, want %v", d.Verdict, d.Reason, d.Payload, want)
 					}
 					if d.Reason == filter.ReasonOversize && d.StatusCode() != http.StatusRequestEntityTooLarge {
 						t.Errorf("status %d, want 413", d.StatusCode())

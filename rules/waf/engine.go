@@ -49,6 +49,8 @@ type outcome struct {
 	ended  bool      // by the budget, and so judged by less of the request, or by none
 	proved bool      // shown to be clean without the engine
 	why    *handover // why it was not; nil without the fast engine
+
+	followed bool // judged without the engine, with what the rules have found
 }
 
 // maxMatched bounds the rules that one outcome lists.

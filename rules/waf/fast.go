@@ -67,6 +67,17 @@ func loadBudgeted(key digest, plan []segment, src *source, fast bool) (*loaded, 
 		ReadFile:   root.ReadFile,
 		MaxCost:    maxProofCost,
 	})
+	if l.proof.Off() == "" {
+		l.follow = proof.New(program, l.waf, proof.Options{
+			Actions:    []string{prepareAction, budgetAction, gate.ActionName},
+			Transforms: []string{freshPrefix},
+			Unreported: []int{ruleScore, ruleEarlyScore},
+			ReadFile:   root.ReadFile,
+			MaxCost:    maxFollowCost,
+			Follow:     true,
+			Numbers:    followed[:],
+		})
+	}
 	l.depth = jsonDepth
 	if n, err := strconv.Atoi(program.Settings["secrequestbodyjsondepthlimit"]); err == nil && n > 0 {
 		l.depth = n
@@ -83,7 +94,7 @@ func (l *loaded) evaluator(c *Config) evaluator {
 	if l.proof == nil || l.proof.Off() != "" {
 		return engine
 	}
-	return &proving{plain: engine, proof: l.proof, views: view.New(view.Options{
+	return &proving{plain: engine, proof: l.proof, follow: l.follow, views: view.New(view.Options{
 		Arguments: c.arguments,
 		JSONDepth: l.depth,
 		BodyLimit: engineLimit(c),

@@ -1,5 +1,11 @@
 package waf
 
+import (
+	"slices"
+
+	"github.com/moatwaf/moat/rules/waf/proof"
+)
+
 // Path is the way that a request took through the stage.
 type Path uint8
 
@@ -9,6 +15,9 @@ const (
 	PathEngine Path = iota
 	// PathProved is a request that was shown to match no rule, without the engine.
 	PathProved
+	// PathFollowed is a request in which rules have found something, judged without
+	// the engine as the engine would judge it.
+	PathFollowed
 	// PathBody is a request that its body decided: too large, or broken.
 	PathBody
 	// PathEnded is a request that costs too much to inspect.
@@ -17,7 +26,7 @@ const (
 	PathFailed
 )
 
-var pathNames = [...]string{"engine", "proved", "body", "ended", "failed"}
+var pathNames = [...]string{"engine", "proved", "followed", "body", "ended", "failed"}
 
 // String returns the path's name as metrics spell it.
 func (p Path) String() string {
@@ -51,6 +60,8 @@ func (o *outcome) judged(err error) (j Judged) {
 		j.Path = PathEnded
 	case o.proved:
 		j.Path = PathProved
+	case o.followed:
+		j.Path = PathFollowed
 	case o.refusal != nil:
 		j.Path = PathBody
 	}
@@ -79,4 +90,38 @@ type handover struct {
 	rule  int    // of causeRule
 	what  string // a word that does not depend on the request; empty for a rule that matches
 	spent int    // what the proof has cost, in nanoseconds as it is estimated
+}
+
+// maxFollowCost is what it may cost to follow the findings in a request, in the
+// proof's own unit, before the engine is asked: little beside what it has cost to
+// find the first of them.
+const maxFollowCost = maxProofCost / 4
+
+// followed are the variables of TX that an outcome tells, as plain.outcome reads
+// them.
+var followed = [...]string{"blocking_inbound_anomaly_score", "inbound_anomaly_score_threshold"}
+
+// follows reports whether it is of use to follow what the proof has found. Whoever
+// wants to see the engine's transaction gets one.
+func (e *proving) follows(why *handover) bool {
+	return e.follow != nil && e.observe == nil && e.look == nil && why.cause == causeRule && why.what == ""
+}
+
+// told returns the outcome of a request whose findings were followed to the end, as
+// plain.outcome does of a transaction.
+func told(q *proof.Request, found *proof.Result) (outcome, *handover) {
+	score, ok1 := q.Number(0)
+	threshold, ok2 := q.Number(1)
+	if !ok1 || !ok2 {
+		return outcome{}, &handover{cause: causeProof, what: whatUnknown}
+	}
+	rules := q.Found()
+	out := outcome{followed: true, score: score, threshold: threshold}
+	if len(rules) > 0 {
+		out.matched = slices.Clone(rules[:min(len(rules), maxMatched)])
+	}
+	if found.Refused {
+		out.blocked, out.rule, out.status = true, found.Rule, found.Status
+	}
+	return out, nil
 }

@@ -17,15 +17,24 @@ import (
 type proving struct {
 	plain
 	proof *proof.Proof
-	views *view.Builder
+	// follow judges what the proof has found something in, without the engine; nil
+	// without one.
+	follow *proof.Proof
+	views  *view.Builder
 }
 
 // evaluate implements evaluator.
 func (e *proving) evaluate(r *filter.Request, body bodyFunc) (outcome, error) {
 	once := onceBody{read: body}
-	out, why := e.prove(r, &once)
+	out, why := e.prove(e.proof, r, &once)
 	if why == nil {
 		return out, nil
+	}
+	if e.follows(why) {
+		if out, not := e.prove(e.follow, r, &once); not == nil {
+			out.why = why
+			return out, nil
+		}
 	}
 	if size := headSize(r.HTTP) + len(once.payload.data); why.tooDear(size, e.small) {
 		return outcome{dear: out.dear, why: why}, nil
@@ -55,8 +64,8 @@ func (o *onceBody) get(kind bodyKind) (payload, *filter.Decision) {
 // prove judges a request without the engine. A hand-over means that nothing was
 // decided. A panic is one too: it is a fault of moat, and the engine knows nothing
 // of it.
-func (e *proving) prove(r *filter.Request, body *onceBody) (out outcome, why *handover) {
-	v, q := view.Get(), e.proof.Begin()
+func (e *proving) prove(p *proof.Proof, r *filter.Request, body *onceBody) (out outcome, why *handover) {
+	v, q := view.Get(), p.Begin()
 	defer func() {
 		if p := recover(); p != nil {
 			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
@@ -78,11 +87,16 @@ func (e *proving) prove(r *filter.Request, body *onceBody) (out outcome, why *ha
 		q.Remove(ruleURI)
 	}
 	found := q.Headers(v)
-	if !found.Clean {
+	switch {
+	case found.Refused:
+		return told(q, &found)
+	case !found.Clean:
 		return outcome{dear: types.PhaseRequestHeaders}, handoverOf(&found)
-	}
-	if found.Effects.EngineOff {
+	case found.Effects.EngineOff && p == e.proof:
 		return outcome{proved: true}, nil
+	case found.Effects.EngineOff:
+		found = q.Body(v) // of which there is none
+		return told(q, &found)
 	}
 	processor := processors[kind]
 	if found.Effects.Processor != "" {
@@ -108,10 +122,14 @@ func (e *proving) prove(r *filter.Request, body *onceBody) (out outcome, why *ha
 	if known := e.views.Body(v, seen, processor); known != view.Known {
 		return outcome{}, &handover{cause: causeShape, what: known.String()}
 	}
-	if found = q.Body(v); !found.Clean {
+	found = q.Body(v)
+	switch {
+	case !found.Clean && !found.Refused:
 		return outcome{dear: types.PhaseRequestBody}, handoverOf(&found)
+	case p == e.proof:
+		return outcome{proved: true}, nil
 	}
-	return outcome{proved: true}, nil
+	return told(q, &found)
 }
 
 // handoverOf returns what a proof that failed says.

@@ -21,6 +21,7 @@ type loaded struct {
 
 	budget *budget
 	proof  *proof.Proof // nil without Config.Fast, or if the rules are not understood
+	follow *proof.Proof // the same for what it finds something in; nil without it
 	depth  int          // of JSON that is parsed
 	warmer warmer
 }

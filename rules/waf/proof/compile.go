@@ -1,6 +1,8 @@
 package proof
 
 import (
+	"cmp"
+	"net/http"
 	"regexp"
 	"regexp/syntax"
 	"slices"
@@ -71,7 +73,10 @@ func (c *compiler) rule(out *rule, r *seclang.Rule, engine []seclang.CompiledLin
 	for _, a := range r.Links[0].Actions {
 		switch a.Name {
 		case "deny", "drop", "redirect":
-			out.finding = true
+			out.refuses = true
+			if a.Name == "deny" {
+				out.status = cmp.Or(engine[0].Status, http.StatusForbidden)
+			}
 		case "pass", "block":
 			// A block that no default has replaced does nothing.
 		case "allow":
@@ -95,8 +100,10 @@ func (c *compiler) rule(out *rule, r *seclang.Rule, engine []seclang.CompiledLin
 			}
 		}
 	}
-	if engine[0].Log && message && !slices.Contains(c.options.Unreported, out.id) {
-		out.finding = true
+	out.reported = engine[0].Log && message && !slices.Contains(c.options.Unreported, out.id)
+	out.finding = !c.options.Follow && (out.refuses || out.reported)
+	if c.options.Follow && out.reported && !slices.ContainsFunc(r.Links, says) {
+		first.badMatch = "its message may be empty, and so nobody be told of it"
 	}
 	if out.skip > 0 && out.skipAfter != "" {
 		first.badMatch = "it has two ways to go on"
@@ -104,6 +111,12 @@ func (c *compiler) rule(out *rule, r *seclang.Rule, engine []seclang.CompiledLin
 	if r.Updated {
 		first.badMatch = "SecRuleUpdateActionById has changed it"
 	}
+}
+
+// says reports whether the message of a link has text of its own.
+func says(l seclang.Link) bool {
+	m, ok := parseMacro(l.Msg)
+	return ok && slices.ContainsFunc(m, func(t token) bool { return t.variable == variables.Unknown && t.text != "" })
 }
 
 // unquote removes one pair of quotes, as the engine does with the name of a marker.

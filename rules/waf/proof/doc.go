@@ -18,6 +18,10 @@
 // variables, chains, exclusions and jumps. The operators and transformations are the
 // engine's own.
 //
+// A proof that follows findings (Options.Follow) takes no finding for the end: rules
+// that match do what they do, and so the same interpreter tells what the engine would
+// find, score and refuse.
+//
 // What the interpreter does not understand makes a rule one that no request may
 // reach (Proof.Reasons), or turns the proof off (Proof.Off). Where the engine's
 // answer hangs on the order of values, which it does not promise, the request is

@@ -43,6 +43,7 @@ type Request struct {
 	rand    capturer
 
 	scan  scratch
+	found []int // rules that somebody is told of
 	cost  Cost
 	exact int // what the engine's operators have cost
 	left  int // of the cost, while an operator takes of it

@@ -31,7 +31,8 @@ type loader struct {
 
 	skipAfter string // of a rule that was decided: goes over to the next phase
 	removals  []removal
-	skips     []*rule // that remain
+	trails    [3][]assign // by phase
+	skips     []*rule     // that remain
 }
 
 // removal is an exclusion at run time.
@@ -53,8 +54,18 @@ func (l *loader) load() {
 			delete(l.changed, slot)
 		}
 		l.phase(phase)
+		l.trail(phase)
 	}
 	l.check()
+}
+
+// trail keeps what decided rules have set behind the last rule of a phase that
+// remains.
+func (l *loader) trail(phase int) {
+	for slot := range l.changed {
+		v := &l.r.tx.vars[slot]
+		l.trails[phase] = append(l.trails[phase], assign{slot: slot, set: v.state == varSet, value: v.value})
+	}
 }
 
 // phase walks the rules of a phase in their order.
@@ -148,6 +159,8 @@ func (l *loader) rule(ru *rule) {
 	case !decided:
 	case matched && ru.finding:
 		ru.certain = true
+	case matched && (ru.refuses || ru.reported):
+		// Whoever follows findings has to come by.
 	case !effects:
 		ru.erased = true
 		return

@@ -21,6 +21,11 @@ type rule struct {
 
 	// finding says that a request in which the rule matches is not clean.
 	finding bool
+	// refuses and reported are what a finding is, for a proof that follows it: the
+	// rule ends the request, with a status or 0, or somebody is told that it matched.
+	refuses  bool
+	status   int
+	reported bool
 	// certain says that the rule matches in every request that reaches it.
 	certain bool
 

@@ -113,6 +113,10 @@ func (p *prober) counting(a *action) []uint64 {
 // liveness finds what the rules that remain read of TX.
 func (p *prober) liveness() {
 	p.reads = map[int][]*rule{}
+	for _, name := range p.options.Numbers {
+		slot := p.slots[name]
+		p.reads[slot] = append(p.reads[slot], &rule{}) // read behind the last rule
+	}
 	for _, ru := range p.rows {
 		for n := range ru.links {
 			l := &ru.links[n]

@@ -3,6 +3,7 @@ package proof
 import (
 	"math/bits"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -27,6 +28,15 @@ type Options struct {
 	// Unreported are the rules that nobody is told about when they match, unless
 	// they refuse the request.
 	Unreported []int
+
+	// Follow makes a Proof that goes on where a rule finds something: rules do what
+	// they do, until one refuses. A Result that is clean then says that no rule
+	// refuses; Request.Found and Request.Number tell the rest. It is for requests of
+	// which another Proof has said that they are not clean.
+	Follow bool
+
+	// Numbers are the variables of TX that Request.Number tells, in lower case.
+	Numbers []string
 
 	// ReadFile returns the data files of operators, by the path that the engine
 	// uses. Without it, operators with a file are asked one by one.
@@ -89,6 +99,10 @@ type Result struct {
 	// Why is why it is not clean, in a few words that do not depend on the request;
 	// empty if Rule matches.
 	Why string
+	// Refused says that Rule refuses the request, with Status or 0 for none. Nothing
+	// but a Proof that follows findings says so.
+	Refused bool
+	Status  int
 	// Effects are set by phase 1.
 	Effects Effects
 	// Cost is that of the request so far.
@@ -116,6 +130,10 @@ type Proof struct {
 	scans   scans
 	maxCost int
 
+	follow  bool
+	numbers []int       // slots
+	trails  [3][]assign // what is set behind the last rule of a phase
+
 	pool sync.Pool
 }
 
@@ -128,7 +146,7 @@ func New(program *seclang.Program, waf coraza.WAF, o Options) *Proof {
 	if o.MaxCost == 0 {
 		o.MaxCost = DefaultMaxCost
 	}
-	p := &Proof{reasons: map[int]string{}, maxCost: o.MaxCost}
+	p := &Proof{reasons: map[int]string{}, maxCost: o.MaxCost, follow: o.Follow}
 	compiled, err := program.Verify(waf)
 	if err != nil {
 		p.off = "the rules are not understood: " + err.Error()
@@ -144,12 +162,15 @@ func New(program *seclang.Program, waf coraza.WAF, o Options) *Proof {
 	c := &compiler{program: program, compiled: compiled, options: o}
 	c.compile()
 	c.captureReads()
+	for _, name := range o.Numbers {
+		p.numbers = append(p.numbers, c.slot(name))
+	}
 	p.rules, p.names, p.slots = c.rules, c.names, c.slots
 
 	l := &loader{compiler: c, r: &Request{proof: p, loading: true, removed: make([]uint64, (len(c.rules)+63)/64)}}
 	l.r.tx = newTX(c.names, c.slots)
 	l.load()
-	p.removed = l.gone
+	p.removed, p.trails = l.gone, l.trails
 
 	pr := &prober{loader: l}
 	pr.arrange()
@@ -245,6 +266,7 @@ func (r *Request) End() {
 	r.matches = r.matches[:0]
 	r.failed, r.unknown, r.rule, r.cost = "", false, nil, Cost{}
 	r.exact = 0
+	r.found = r.found[:0]
 	r.scan.reset()
 	r.proof.pool.Put(r)
 }
@@ -277,6 +299,9 @@ func (r *Request) phase(v *view.View, n int) Result {
 	}
 	r.view = v
 	if n == 2 && (r.effects.EngineOff || r.allowed) {
+		if r.effects.EngineOff && !r.allowed {
+			r.trail(1)
+		}
 		return Result{Clean: true, Effects: r.effects, Cost: r.cost}
 	}
 	if r.failed != "" {
@@ -361,6 +386,12 @@ func (r *Request) run(n int) Result {
 			if len(ru.links[0].badMatch) > 0 {
 				return Result{Rule: ru.id, Why: ru.links[0].badMatch, Cost: r.cost}
 			}
+			if ru.reported && !slices.Contains(r.found, ru.id) {
+				r.found = append(r.found, ru.id)
+			}
+			if ru.refuses && !r.passive {
+				return Result{Refused: true, Rule: ru.id, Status: ru.status, Effects: r.effects, Cost: r.cost}
+			}
 			switch {
 			case ru.skipAfter != "":
 				if from = p.marker(ru.pos, ru.skipAfter); from < 0 {
@@ -384,7 +415,46 @@ func (r *Request) run(n int) Result {
 			}
 		}
 	}
+	if n == 2 {
+		r.trail(n)
+	}
 	return Result{Clean: true, Effects: r.effects, Cost: r.cost}
+}
+
+// trail sets what is set behind the last rule of a phase.
+func (r *Request) trail(phase int) {
+	if !r.proof.follow {
+		return
+	}
+	for _, a := range r.proof.trails[phase] {
+		if a.set {
+			r.tx.set(a.slot, a.value, varSet)
+		} else {
+			r.tx.set(a.slot, "", varAbsent)
+		}
+	}
+}
+
+// Found returns the rules that somebody is told of, in the order in which they have
+// matched, each once. It is that of a Proof that follows findings, and valid until
+// End.
+func (r *Request) Found() []int { return r.found }
+
+// Number returns the value of a variable of Options.Numbers, by its index there; 0
+// for one that is not set or is no number. ok is false if the value is not known.
+func (r *Request) Number(i int) (n int, ok bool) {
+	v := &r.tx.vars[r.proof.numbers[i]]
+	switch v.state {
+	case varAbsent:
+		return 0, true
+	case varSet:
+		n, err := strconv.Atoi(v.value)
+		if err != nil {
+			n = 0
+		}
+		return n, true
+	}
+	return 0, false
 }
 
 // marker returns the place of a marker behind a position; -1 if there is none.

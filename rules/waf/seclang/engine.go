@@ -28,6 +28,8 @@ type CompiledLink struct {
 	// Log says that the engine reports the rule when it matches: the last of log
 	// and nolog. It is that of the first link that counts.
 	Log bool
+	// Status is that of the last status action; 0 for none.
+	Status int
 }
 
 // Verify holds the model against the rules in an engine that has loaded the same
@@ -117,6 +119,7 @@ func (l *Link) verify(v reflect.Value) (c CompiledLink, err error) {
 	}
 
 	c.Log = v.FieldByName("Log").Bool()
+	c.Status = int(v.FieldByName("DisruptiveStatus").Int())
 	transforms := v.FieldByName("transformations")
 	check(cmp("transformations", transforms.Len(), len(l.Transforms)))
 	for i := range transforms.Len() {
