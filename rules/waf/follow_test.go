@@ -70,6 +70,9 @@ func TestFollowedCorpus(t *testing.T) {
 			if (testing.Short() || raceSlows > 1) && level > 1 && threshold == 5 {
 				continue
 			}
+			if raceSlows > 1 && level > 1 {
+				continue
+			}
 			t.Run(fmt.Sprintf("PL%d/threshold %d", level, threshold), func(t *testing.T) {
 				c := crsConfig(t)
 				c.Include, c.Paranoia, c.Threshold = nil, level, threshold
