@@ -145,8 +145,11 @@ func (o serveOptions) proxy(policyName string) (object, error) {
 		// A client needs no minute to say what it wants.
 		"read_header_timeout": "20s",
 		"idle_timeout":        "2m",
-		"protocols":           []string{"h1", "h2", "h2c"},
-		"automatic_https":     object{"disable": true},
+		// A stream whose client only listens for a while is no stalled upload: Caddy's own
+		// minute ends it. Bodies that rules read have a bound of their own.
+		"read_idle_timeout": "5m",
+		"protocols":         []string{"h1", "h2", "h2c"},
+		"automatic_https":   object{"disable": true},
 		"routes": []object{{"handle": []object{
 			{"handler": "moat", "policy": policyName},
 			upstream,
