@@ -154,3 +154,23 @@ func TestTooMuchXML(t *testing.T) {
 		}
 	}
 }
+
+// TestTooDear is the table of hand-overs that are not affordable.
+func TestTooDear(t *testing.T) {
+	for name, tt := range map[string]struct {
+		h           handover
+		size, small int
+		want        bool
+	}{
+		"small, whatever it has cost": {handover{cause: causeCost, spent: maxProofCost}, smallFast, smallFast, false},
+		"the proof has cost too much": {handover{cause: causeCost, spent: maxProofCost}, 100 << 10, smallFast, true},
+		"a finding in 100 KB":         {handover{cause: causeRule, spent: 4_000_000}, 100 << 10, smallFast, false},
+		"a finding in 1 MiB":          {handover{cause: causeRule, spent: 12_000_000}, 1 << 20, smallFast, true},
+		"a shape that is not known":   {handover{cause: causeShape}, 1 << 20, smallFast, false},
+		"without bounds":              {handover{cause: causeRule, spent: maxProofCost}, 1 << 20, math.MaxInt, false},
+	} {
+		if got := tt.h.tooDear(tt.size, tt.small); got != tt.want {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+}

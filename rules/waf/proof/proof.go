@@ -65,7 +65,8 @@ func (o *Options) knows(name string) bool {
 
 // Cost is what was spent on a request.
 type Cost struct {
-	// Bytes is how many bytes were read by operators, transformations and scans.
+	// Bytes is what operators, transformations and scans have cost for the bytes that
+	// they have read, in nanoseconds as they are estimated.
 	Bytes int
 	// Texts is how many texts were scanned.
 	Texts int
@@ -73,7 +74,7 @@ type Cost struct {
 	Tests int
 }
 
-// Total returns the cost as one number, in bytes: a text or a test counts for 64.
+// Total returns the cost as one number, in nanoseconds: a text or a test counts for 64.
 func (c *Cost) Total() int { return c.Bytes + 64*(c.Texts+c.Tests) }
 
 // Effects are what the rules of phase 1 have chosen for the body.
