@@ -130,15 +130,52 @@ func quickLower(a *arena, s string, t gate.Touch) (string, bool) {
 		return a.text(b), true
 	}
 	b := a.grow(len(s))[:len(s)]
-	for i := range len(s) {
-		c := s[i]
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		b[i] = c
+	for i := range b {
+		b[i] = lowerByte[s[i]]
 	}
 	return a.text(b), true
 }
+
+// The loops below write each byte and move on by a number of the tables, without a
+// branch: in prose no branch on white space is foreseen.
+
+// lowerByte holds the lower case of each byte of ASCII.
+var lowerByte = func() (t [256]byte) {
+	for i := range t {
+		t[i] = byte(i)
+		if 'A' <= i && i <= 'Z' {
+			t[i] += 'a' - 'A'
+		}
+	}
+	return t
+}()
+
+// blank is 1 for a byte that counts as white space, otherBlank for one that is no
+// space, and solid for any that does not count so.
+var blank, otherBlank, solid = func() (b, o, s [256]uint8) {
+	for i, is := range spaces {
+		switch {
+		case !is:
+			s[i] = 1
+		case i != ' ':
+			b[i], o[i] = 1, 1
+		default:
+			b[i] = 1
+		}
+	}
+	return b, o, s
+}()
+
+// blankAsSpace holds each byte, and a space for white space.
+var blankAsSpace = func() (t [256]byte) {
+	for i := range t {
+		t[i] = byte(i)
+		if spaces[i] {
+			t[i] = ' '
+		}
+	}
+	return t
+}()
 
 // spaces are the bytes of ASCII that count as white space.
 var spaces = [256]bool{'\t': true, '\n': true, '\v': true, '\f': true, '\r': true, ' ': true}
@@ -166,13 +203,13 @@ func quickRemoveSpace(a *arena, s string, t gate.Touch) (string, bool) {
 		}
 		return a.text(b), true
 	}
-	b := a.grow(len(s))
+	b := a.grow(len(s))[:len(s)]
+	n := 0
 	for i := range len(s) {
-		if !spaces[s[i]] {
-			b = append(b, s[i])
-		}
+		b[n] = s[i] // n is never behind i
+		n += int(solid[s[i]])
 	}
-	return a.text(b), true
+	return a.text(b[:n]), true
 }
 
 // quickRemoveSpaceMulti is quickRemoveSpace under multiMatch: the engine says of a
@@ -203,31 +240,27 @@ func quickCompressSpace(a *arena, s string, t gate.Touch) (string, bool) {
 		}
 		return a.text(b), true
 	}
-	same, before := true, false
+	// A blank behind another, or of another kind than a space, makes a difference.
+	var before, other uint8
 	for i := range len(s) {
-		space := spaces[s[i]]
-		if space && (before || s[i] != ' ') {
-			same = false
-			break
-		}
-		before = space
+		is := blank[s[i]]
+		other |= is&before | otherBlank[s[i]]
+		before = is
 	}
-	if same {
+	if other == 0 {
 		return s, true
 	}
-	b := a.grow(len(s))
-	before = false
+	b := a.grow(len(s))[:len(s)]
+	n := 0
+	before = 0
 	for i := range len(s) {
-		space := spaces[s[i]]
-		switch {
-		case !space:
-			b = append(b, s[i])
-		case !before:
-			b = append(b, ' ')
-		}
-		before = space
+		c := s[i]
+		is := blank[c]
+		b[n] = blankAsSpace[c]
+		n += int(1 - is&before)
+		before = is
 	}
-	return a.text(b), true
+	return a.text(b[:n]), true
 }
 
 var hexValue = func() (t [256]uint8) {
@@ -244,6 +277,9 @@ var hexValue = func() (t [256]uint8) {
 }()
 
 func quickURLDecodeUni(a *arena, s string, _ gate.Touch) (string, bool) {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
+		return s, true
+	}
 	b := a.grow(len(s))
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -343,36 +379,38 @@ func quickBase64(a *arena, s string, _ gate.Touch) (string, bool) {
 	return a.text(b), true
 }
 
+// cmdBytes says what cmdLine does with each byte. The numbers are 0 or 1.
+var cmdBytes = func() (t [256]struct{ becomes, blank, dropped, closes, written uint8 }) {
+	for i := range t {
+		f := &t[i]
+		f.becomes, f.written = lowerByte[i], 1
+		switch i {
+		case '"', '\'', '\\', '^':
+			f.dropped, f.written = 1, 0
+		case ' ', ',', ';', '\t', '\r', '\n':
+			f.becomes, f.blank = ' ', 1
+		case '/', '(': // takes the space before it
+			f.closes = 1
+		}
+	}
+	return t
+}()
+
 func quickCmdLine(a *arena, s string, t gate.Touch) (string, bool) {
 	if t&(gate.TouchUpper|gate.TouchSpace|gate.TouchShell|gate.TouchBackslash) == 0 {
 		return s, true
 	}
-	b := a.grow(len(s))
-	space := false
+	b := a.grow(len(s))[:len(s)]
+	n := 0
+	var space uint8 // 1 if the last byte written is the space of a blank
 	for i := range len(s) {
-		c := s[i]
-		switch c {
-		case '"', '\'', '\\', '^':
-		case ' ', ',', ';', '\t', '\r', '\n':
-			if !space {
-				b = append(b, ' ')
-				space = true
-			}
-		case '/', '(':
-			if space {
-				b = b[:len(b)-1]
-			}
-			space = false
-			b = append(b, c)
-		default:
-			if 'A' <= c && c <= 'Z' {
-				c += 'a' - 'A'
-			}
-			b = append(b, c)
-			space = false
-		}
+		f := cmdBytes[s[i]]
+		n -= int(f.closes & space)
+		b[n] = f.becomes
+		n += int(f.written - f.blank&space)
+		space = f.blank | f.dropped&space
 	}
-	return a.text(b), true
+	return a.text(b[:n]), true
 }
 
 // plainPath reports whether a path has no empty element and none of dots alone, so

@@ -47,29 +47,42 @@ func (v *View) appendForm(list []Pair, s string, limit int) (_ []Pair, size int,
 // unescapeForm decodes plus signs and percent-encoding. What is no encoding stays.
 // A text without either is returned as it is.
 func (v *View) unescapeForm(s string) string {
-	i := 0
-	for i < len(s) && s[i] != '%' && s[i] != '+' {
-		i++
-	}
-	if i == len(s) {
+	escape := strings.IndexByte(s, '%')
+	if escape < 0 && strings.IndexByte(s, '+') < 0 {
 		return s
 	}
 	mark := v.mark()
-	v.buf = append(v.buf, s[:i]...)
-	for ; i < len(s); i++ {
-		c := s[i]
-		switch c {
-		case '+':
-			c = ' '
-		case '%':
-			if i+2 < len(s) {
-				if hi, lo := unhex[s[i+1]], unhex[s[i+2]]; hi|lo < 16 {
-					c = hi<<4 | lo
-					i += 2
-				}
+	for escape >= 0 {
+		v.appendPlain(s[:escape])
+		s = s[escape:]
+		c, n := s[0], 1
+		if len(s) > 2 {
+			if hi, lo := unhex[s[1]], unhex[s[2]]; hi|lo < 16 {
+				c, n = hi<<4|lo, 3
 			}
 		}
 		v.buf = append(v.buf, c)
+		s = s[n:]
+		escape = strings.IndexByte(s, '%')
 	}
+	v.appendPlain(s)
 	return v.since(mark)
 }
+
+// appendPlain appends a text with spaces in place of plus signs.
+func (v *View) appendPlain(s string) {
+	at := len(v.buf)
+	v.buf = append(v.buf, s...)
+	for i, c := range v.buf[at:] {
+		v.buf[at+i] = unplus[c]
+	}
+}
+
+// unplus holds each byte, and a space for the plus sign.
+var unplus = func() (t [256]byte) {
+	for i := range t {
+		t[i] = byte(i)
+	}
+	t['+'] = ' '
+	return t
+}()
