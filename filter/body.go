@@ -86,7 +86,12 @@ func (r *Request) fill(src io.Reader, limit int64) (b []byte, err error) {
 			return b, nil
 		}
 		if len(b) == cap(b) {
-			size := min(2*int64(cap(b)), limit+1)
+			size := 2 * int64(cap(b))
+			// What has come vouches for as much again, and a little more if that is all.
+			if announced := r.HTTP.ContentLength + 1; announced > int64(cap(b)) && announced <= 2*size {
+				size = announced
+			}
+			size = min(size, limit+1)
 			if !r.reserve(size, limit) {
 				return b, ErrNoRoom
 			}
