@@ -78,7 +78,7 @@ func TestTraefikGRPC(t *testing.T) {
 	skipShort(t)
 	for _, target := range traefikTargets(t) {
 		t.Run(target.Name(), func(t *testing.T) {
-			speakGRPC(t, target.Start(t, openPolicy(t), "h2c://"+grpcUpstream(t)))
+			speakGRPC(t, "http://"+target.Start(t, openPolicy(t), "h2c://"+grpcUpstream(t)))
 		})
 	}
 }

@@ -44,6 +44,9 @@ const (
 	// needs gateByte for each byte of the request.
 	maxHandover = 40_000_000
 	gateByte    = 30
+	// maxFound is what the proof may have cost when it finds something: whoever judges
+	// the finding reads the request again.
+	maxFound = maxProofCost / 2
 )
 
 // tooDear reports whether a request of so many bytes that was not proved costs too
@@ -52,7 +55,7 @@ func (h *handover) tooDear(size, small int) bool {
 	if size <= small {
 		return false
 	}
-	return h.cause == causeCost || h.spent > 0 && h.spent+gateByte*size > maxHandover && small < math.MaxInt
+	return h.cause == causeCost || small < math.MaxInt && h.spent > 0 && (h.spent > maxFound || h.spent+gateByte*size > maxHandover)
 }
 
 // Requests of at most so many bytes are not looked at: all rules together cost less

@@ -166,6 +166,8 @@ func TestTooDear(t *testing.T) {
 		"the proof has cost too much": {handover{cause: causeCost, spent: maxProofCost}, 100 << 10, smallFast, true},
 		"a finding in 100 KB":         {handover{cause: causeRule, spent: 4_000_000}, 100 << 10, smallFast, false},
 		"a finding in 1 MiB":          {handover{cause: causeRule, spent: 12_000_000}, 1 << 20, smallFast, true},
+		"a finding after dear texts":  {handover{cause: causeRule, spent: maxFound + 1}, 16 << 10, smallFast, true},
+		"the same, small":             {handover{cause: causeRule, spent: maxFound + 1}, smallFast, smallFast, false},
 		"a shape that is not known":   {handover{cause: causeShape}, 1 << 20, smallFast, false},
 		"without bounds":              {handover{cause: causeRule, spent: maxProofCost}, 1 << 20, math.MaxInt, false},
 	} {

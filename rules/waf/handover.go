@@ -93,9 +93,9 @@ type handover struct {
 }
 
 // maxFollowCost is what it may cost to follow the findings in a request, in the
-// proof's own unit, before the engine is asked: little beside what it has cost to
-// find the first of them.
-const maxFollowCost = maxProofCost / 4
+// proof's own unit. A large request that costs more is not asked the engine about,
+// which would cost yet more.
+const maxFollowCost = maxProofCost / 2
 
 // followed are the variables of TX that an outcome tells, as plain.outcome reads
 // them.

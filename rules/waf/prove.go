@@ -30,13 +30,19 @@ func (e *proving) evaluate(r *filter.Request, body bodyFunc) (outcome, error) {
 	if why == nil {
 		return out, nil
 	}
-	if e.follows(why) {
-		if out, not := e.prove(e.follow, r, &once); not == nil {
-			out.why = why
-			return out, nil
+	size := headSize(r.HTTP) + len(once.payload.data)
+	if e.follows(why) && !why.tooDear(size, e.small) {
+		followed, not := e.prove(e.follow, r, &once)
+		if not == nil {
+			followed.why = why
+			return followed, nil
+		}
+		size = headSize(r.HTTP) + len(once.payload.data) // the body may not have been read before
+		if not.cause == causeCost && not.tooDear(size, e.small) {
+			return outcome{dear: followed.dear, why: why}, nil
 		}
 	}
-	if size := headSize(r.HTTP) + len(once.payload.data); why.tooDear(size, e.small) {
+	if why.tooDear(size, e.small) {
 		return outcome{dear: out.dear, why: why}, nil
 	}
 	out, err := e.plain.evaluate(r, once.get)
