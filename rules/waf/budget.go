@@ -39,7 +39,7 @@ const (
 // nanoseconds as they are estimated.
 const (
 	// maxProofCost is what the proof may cost.
-	maxProofCost = 36_000_000
+	maxProofCost = 38_000_000
 	// maxHandover is what the proof and the gate may cost together, if the gate
 	// needs gateByte for each byte of the request.
 	maxHandover = 40_000_000

@@ -26,12 +26,12 @@ type work struct{ low, high int }
 
 // works are the transformations, by their name in lower case.
 var works = map[string]work{
-	"lowercase":          {3, 8},
-	"removewhitespace":   {3, 5},
+	"lowercase":          {1, 8},
+	"removewhitespace":   {2, 5},
 	"compresswhitespace": {2, 6},
-	"urldecodeuni":       {3, 3},
+	"urldecodeuni":       {2, 3},
 	"base64decode":       {1, 1},
-	"cmdline":            {4, 4},
+	"cmdline":            {2, 2},
 	"normalizepath":      {3, 3},
 	"normalisepath":      {3, 3},
 	"normalizepathwin":   {4, 4},
