@@ -179,9 +179,7 @@ func TestTraefikWithoutDaemon(t *testing.T) {
 				}
 
 				// A daemon that takes questions and does not answer.
-				if err := g.daemon.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-					t.Fatal(err)
-				}
+				suspend(t, g.daemon.cmd.Process)
 				for range 3 {
 					if status, took := ask(); status != want || took < 400*time.Millisecond || took > 10*time.Second {
 						t.Errorf("a daemon that hangs: %d after %v, want %d after 500ms", status, took, want)
@@ -194,6 +192,28 @@ func TestTraefikWithoutDaemon(t *testing.T) {
 					t.Errorf("a daemon that goes on: %d, want 401", status)
 				}
 			})
+		}
+	}
+}
+
+// suspend stops a child process and returns when all its threads have stopped: a
+// signal is only on its way when the call that sends it returns, and a thread on the
+// other core may answer one more request.
+func suspend(t *testing.T, p *os.Process) {
+	t.Helper()
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		var status syscall.WaitStatus
+		switch _, err := syscall.Wait4(p.Pid, &status, syscall.WUNTRACED, nil); {
+		case err == syscall.EINTR:
+		case err != nil:
+			t.Fatalf("process %d: %v", p.Pid, err)
+		case !status.Stopped():
+			t.Fatalf("process %d ended instead of stopping: %v", p.Pid, status)
+		default:
+			return
 		}
 	}
 }
