@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"sync"
 	"sync/atomic"
+	"weak"
 )
 
 // automaton is a lazily built deterministic automaton for some patterns.
@@ -24,12 +25,16 @@ type automaton struct {
 
 	mu      sync.Mutex
 	machine *machine
-	limit   int // bytes of a generation, without
-	shared  int // those that it has of
-	memory  *Memory
-	row     []byte
-	accept  Bits
-	seed    string // the first state
+	own     int // bytes that the automaton has, with its program
+	limit   int // bytes of a generation, without those that were taken of
+	// memories, which all have the same.
+	memories []weak.Pointer[Memory]
+	taken    atomic.Int64
+	drop     atomic.Bool // another automaton needs the memory
+
+	row    []byte
+	accept Bits
+	seed   string // the first state
 
 	states, fills, flushes int
 
@@ -113,14 +118,16 @@ func newAutomaton(pats []*compiled, words int) *automaton {
 	return a
 }
 
-// setLimit says how many bytes the automaton may use beside its program.
-func (a *automaton) setLimit(n int) {
-	a.machine.runes.begunLimit = n / 8
+// setLimits says how many bytes a generation may use, and what the steppers keep for
+// later steps.
+func (a *automaton) setLimits(generation, begun int) {
+	a.machine.runes.begunLimit = begun
 	if a.machine.bytes != nil {
-		a.machine.runes.begunLimit = n / 16
-		a.machine.bytes.begunLimit = n / 16
+		a.machine.runes.begunLimit = begun / 2
+		a.machine.bytes.begunLimit = begun / 2
 	}
-	a.limit = n - n/8
+	a.limit = generation
+	a.own = a.fixed + generation + begun
 	a.flush()
 	a.flushes = 0
 }
@@ -135,8 +142,8 @@ func (a *automaton) flush() *generation {
 		a.states -= old.used - 1
 	}
 	a.flushes++
-	a.memory.give(a.shared)
-	a.shared = 0
+	a.giveBack()
+	a.drop.Store(false)
 	g.intern(a, a.seed)
 	a.current.Store(g)
 	return g
@@ -237,6 +244,9 @@ func (a *automaton) fill(g *generation, row uint32, b int) filled {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	key := g.keys[row/a.stride]
+	if a.drop.Load() {
+		a.flush()
+	}
 	if cur := a.current.Load(); g != cur {
 		g = cur
 		var ok bool

@@ -21,9 +21,9 @@ type Options struct {
 	// share, they are dropped and built anew as texts ask for them. The dropped
 	// ones are gone when the scans that were in them have left them.
 	MaxBytes int
-	// Shared, if not nil, is memory beyond MaxBytes, of which automata take while
-	// there is some.
-	Shared *Memory
+	// Memory, if not nil, is what bounds the memory of the Set together with others,
+	// and MaxBytes says nothing. The Set counts in it until it is closed.
+	Memory *Memory
 	// MaxNewStatesPerScan bounds the work that one scan may put into what is
 	// not there yet: new states, a transition counting as a quarter of one.
 	// 10,000 at most.
@@ -81,8 +81,8 @@ type Set struct {
 	counter atomic.Int64
 }
 
-// Build makes a Set of the patterns. It fails if MaxBytes does not hold the
-// programs and a few states of each automaton.
+// Build makes a Set of the patterns. It fails if MaxBytes, or the Memory, does not
+// hold the programs and a few states of each automaton.
 func (b *Builder) Build(o Options) (*Set, error) {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = DefaultMaxBytes
@@ -129,14 +129,20 @@ func (b *Builder) Build(o Options) (*Set, error) {
 	s.always = always.masks()
 	for _, p := range order {
 		a := newAutomaton(parts[p], s.words)
-		a.memory = o.Shared
 		if p.ascii {
 			s.ascii = append(s.ascii, a)
 		} else {
 			s.autos = append(s.autos, a)
 		}
 	}
-	return s, s.share()
+	if o.Memory == nil {
+		return s, s.share()
+	}
+	s.minimum()
+	if err := s.join(o.Memory); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // part says which patterns go into one automaton.
@@ -177,9 +183,19 @@ func (s *Set) share() error {
 	// By the size of the programs, because larger ones have more states.
 	programs := s.max - left
 	for _, a := range all {
-		a.setLimit(a.least() + int(int64(left-need)*int64(a.fixed)/int64(programs)))
+		n := a.least() + int(int64(left-need)*int64(a.fixed)/int64(programs))
+		a.setLimits(n-n/8, n/8)
 	}
 	return nil
+}
+
+// minimum gives each automaton what it is of use with.
+func (s *Set) minimum() {
+	for _, list := range [][]*automaton{s.autos, s.ascii} {
+		for _, a := range list {
+			a.setLimits(a.least(), a.fixed/8)
+		}
+	}
 }
 
 // least returns the bytes below which an automaton is of no use.

@@ -19,29 +19,53 @@ var sets = struct {
 
 // BuildShared is [Builder.Build], but returns the Set that was built of the same
 // patterns before, with the states that it has made since, as long as anybody uses
-// it. Whoever reloads rules keeps the automata of those that stay the same. The
-// memory of a Set that is shared is that with which it was built. BuildShared is
-// safe for concurrent use; two at a time may build the same Set twice.
+// it. Whoever reloads rules keeps the automata of those that stay the same. With
+// Options.Memory the Set counts in that one too, and states for which it has no room
+// are dropped. BuildShared is safe for concurrent use; two at a time may build the
+// same Set twice.
 func (b *Builder) BuildShared(o Options) (*Set, error) {
 	key := b.digest(o)
 	sets.Lock()
 	s := sets.m[key].Value()
 	sets.Unlock()
 	if s != nil {
-		return s, nil
+		return s.counting(o)
 	}
 	s, err := b.Build(o)
 	if err != nil {
 		return nil, err
 	}
+	if other := publish(key, s); other != s {
+		if o.Memory != nil {
+			s.leave(o.Memory)
+		}
+		return other.counting(o)
+	}
+	return s, nil
+}
+
+// publish returns the Set that somebody else has put there meanwhile, or puts s there
+// and returns it.
+func publish(key [sha256.Size]byte, s *Set) *Set {
 	p := weak.Make(s)
 	sets.Lock()
 	defer sets.Unlock()
 	if other := sets.m[key].Value(); other != nil {
-		return other, nil
+		return other
 	}
 	sets.m[key] = p
 	runtime.AddCleanup(s, forget, key)
+	return s
+}
+
+// counting returns the Set, which counts in the memory of the options then.
+func (s *Set) counting(o Options) (*Set, error) {
+	if o.Memory == nil {
+		return s, nil
+	}
+	if err := s.join(o.Memory); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -57,7 +81,11 @@ func forget(key [sha256.Size]byte) {
 // digest identifies what a Set is made of.
 func (b *Builder) digest(o Options) (d [sha256.Size]byte) {
 	h := sha256.New()
-	number(h, o.MaxBytes)
+	if o.Memory != nil {
+		number(h, -1)
+	} else {
+		number(h, o.MaxBytes)
+	}
 	number(h, o.MaxNewStatesPerScan)
 	number(h, o.MaxPatternSize)
 	number(h, len(b.pats))

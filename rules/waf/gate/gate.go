@@ -31,9 +31,9 @@ type Options struct {
 	// uses. Without it, operators with a file are asked one by one.
 	ReadFile func(name string) ([]byte, error)
 
-	// MaxBytes bounds the memory of all automata; 0 takes 64 MiB. Patterns that do
-	// not fit are candidates always.
-	MaxBytes int
+	// Memory bounds the memory of the automata, with others that take of it; nil takes
+	// 64 MiB for this Gate. Patterns that do not fit are candidates always.
+	Memory *dfa.Memory
 
 	// MaxWork bounds the CPU time that one Apply may take, in nanoseconds as the
 	// gate estimates them before it does the work; 0 sets no bound. An Apply that
@@ -41,9 +41,6 @@ type Options struct {
 	MaxWork  int
 	Exceeded func(plugintypes.TransactionState)
 }
-
-// defaultMaxBytes is the default of Options.MaxBytes.
-const defaultMaxBytes = 64 << 20
 
 // maxNewStates bounds the states that one phase of one request may add to the
 // automata, beyond which what is not decided remains a candidate.
@@ -64,8 +61,7 @@ type Gate struct {
 	rules   int
 
 	scanners map[string]*scanner
-	bytes    int
-	maxBytes int
+	automata *dfa.Memory
 	maxWork  int
 	exceeded func(plugintypes.TransactionState)
 
@@ -106,10 +102,10 @@ func (k *kind) of(name string) *tree {
 // New makes the gate of an engine that has loaded the program. A program that does
 // not describe the engine gives a gate that takes nothing away; see Gate.Off.
 func New(program *seclang.Program, waf coraza.WAF, o Options) *Gate {
-	if o.MaxBytes == 0 {
-		o.MaxBytes = defaultMaxBytes
+	if o.Memory == nil {
+		o.Memory = dfa.NewMemory(dfa.DefaultMemory)
 	}
-	g := &Gate{reasons: map[int]string{}, scanners: map[string]*scanner{}, maxBytes: o.MaxBytes, maxWork: o.MaxWork, exceeded: o.Exceeded}
+	g := &Gate{reasons: map[int]string{}, scanners: map[string]*scanner{}, automata: o.Memory, maxWork: o.MaxWork, exceeded: o.Exceeded}
 	if g.maxWork == 0 {
 		g.maxWork = math.MaxInt
 	}

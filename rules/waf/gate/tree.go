@@ -153,10 +153,10 @@ func (g *Gate) share(trees []*tree) {
 // scanner answers which of many patterns may match. Scanners with the same
 // patterns are one; the automaton is built with the first text.
 type scanner struct {
-	probes  []*probe
-	once    sync.Once
-	maximum int // bytes
-	set     *dfa.Set
+	probes []*probe
+	once   sync.Once
+	memory *dfa.Memory
+	set    *dfa.Set // nil if there is no memory for it
 
 	automata int
 }
@@ -177,20 +177,10 @@ func (g *Gate) scanner(probes []*probe) *scanner {
 	if s := g.scanners[key.String()]; s != nil {
 		return s
 	}
-	s := &scanner{probes: probes, maximum: scannerBytes + len(probes)*patternBytes}
-	if g.bytes += s.maximum; g.bytes > g.maxBytes {
-		g.bytes -= s.maximum
-		s.maximum = 0
-	}
+	s := &scanner{probes: probes, memory: g.automata}
 	g.scanners[key.String()] = s
 	return s
 }
-
-// Memory that a scanner may take: for itself and each pattern.
-const (
-	scannerBytes = 256 << 10
-	patternBytes = 64 << 10
-)
 
 // scan adds those of the wanted patterns that may match to the hits.
 func (c *scanner) scan(value string, wanted dfa.Bits, s *scratch) {
@@ -223,16 +213,13 @@ func covers(hits, wanted dfa.Bits) bool {
 
 // build makes the automaton. Without memory for it every pattern may match.
 func (c *scanner) build() {
-	if c.maximum == 0 {
-		return
-	}
 	var b dfa.Builder
 	for _, p := range c.probes {
 		if err := b.Add(p.id, *p.pattern); err != nil {
 			return
 		}
 	}
-	set, err := b.BuildShared(dfa.Options{MaxBytes: c.maximum, MaxNewStatesPerScan: 2 * maxNewStates})
+	set, err := b.BuildShared(dfa.Options{Memory: c.memory, MaxNewStatesPerScan: 2 * maxNewStates})
 	if err != nil {
 		return
 	}

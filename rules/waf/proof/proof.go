@@ -10,6 +10,7 @@ import (
 	"github.com/corazawaf/coraza/v3"
 	"github.com/corazawaf/coraza/v3/types/variables"
 
+	"github.com/moatwaf/moat/rules/waf/dfa"
 	"github.com/moatwaf/moat/rules/waf/gate"
 	"github.com/moatwaf/moat/rules/waf/seclang"
 	"github.com/moatwaf/moat/rules/waf/view"
@@ -42,9 +43,10 @@ type Options struct {
 	// uses. Without it, operators with a file are asked one by one.
 	ReadFile func(name string) ([]byte, error)
 
-	// MaxBytes bounds the memory of all automata; 0 takes 64 MiB. Patterns that do
-	// not fit make their rules candidates always.
-	MaxBytes int
+	// Memory bounds the memory of the automata, with others that take of it; nil takes
+	// 64 MiB for this Proof. Patterns that do not fit make their rules candidates
+	// always.
+	Memory *dfa.Memory
 
 	// MaxCost bounds what is spent on one request before it is handed over, in
 	// Cost.Total; 0 takes DefaultMaxCost.
@@ -53,9 +55,6 @@ type Options struct {
 
 // DefaultMaxCost is the default of Options.MaxCost.
 const DefaultMaxCost = 64 << 20
-
-// defaultMaxBytes is the default of Options.MaxBytes.
-const defaultMaxBytes = 64 << 20
 
 // knows reports whether a transformation depends on nothing but the text.
 func (o *Options) knows(name string) bool {
@@ -141,8 +140,8 @@ type Proof struct {
 // New makes the proof for an engine that has loaded the program. A program that
 // does not describe the engine gives a proof that finds nothing clean; see Off.
 func New(program *seclang.Program, waf coraza.WAF, o Options) *Proof {
-	if o.MaxBytes == 0 {
-		o.MaxBytes = defaultMaxBytes
+	if o.Memory == nil {
+		o.Memory = dfa.NewMemory(dfa.DefaultMemory)
 	}
 	if o.MaxCost == 0 {
 		o.MaxCost = DefaultMaxCost
@@ -193,7 +192,7 @@ func New(program *seclang.Program, waf coraza.WAF, o Options) *Proof {
 			p.reasons[ru.id] = why
 		}
 	}
-	p.scans.build(pr, o.MaxBytes)
+	p.scans.build(pr, o.Memory)
 	p.pool.New = func() any {
 		r := &Request{proof: p, removed: make([]uint64, len(p.removed)), tx: newTX(p.names, p.slots)}
 		r.scan.init(&p.scans)

@@ -17,14 +17,12 @@ import (
 // scans is how the values of a request are held against all probes: each value
 // once, for the rules of both phases where both see it.
 type scans struct {
-	stages  [3]stage // by phase: what is looked at then
-	words   int      // of the hits
-	sets    map[string]*scanner
-	bytes   int // set aside for automata
-	max     int
-	shared  *dfa.Memory // the rest, for those that need more
-	memory  cache
-	foreign []regexRead
+	stages   [3]stage // by phase: what is looked at then
+	words    int      // of the hits
+	sets     map[string]*scanner
+	automata *dfa.Memory
+	memory   cache
+	foreign  []regexRead
 }
 
 // stage is what is looked at in one phase.
@@ -105,9 +103,9 @@ func (a *scans) counters() int {
 }
 
 // build arranges the probes.
-func (a *scans) build(p *prober, maxBytes int) {
+func (a *scans) build(p *prober, automata *dfa.Memory) {
 	a.words = max(1, p.planes*p.words)
-	a.sets, a.max, a.shared = map[string]*scanner{}, maxBytes, dfa.NewMemory(0)
+	a.sets, a.automata = map[string]*scanner{}, automata
 	a.foreign = p.regexes
 	a.memory.init()
 	var trees []*tree
@@ -116,7 +114,6 @@ func (a *scans) build(p *prober, maxBytes int) {
 		b.stage(n)
 	}
 	a.share(trees)
-	a.shared.Add(a.max - a.bytes)
 	for _, t := range trees {
 		t.finish(a.words)
 	}
@@ -343,12 +340,6 @@ type scanner struct {
 	set *dfa.Set // nil without memory for it
 }
 
-// Memory that a scanner has for itself: at least, and for each pattern.
-const (
-	scannerBytes = 256 << 10
-	patternBytes = 64 << 10
-)
-
 func (a *scans) scanner(probes []*probe) *scanner {
 	if len(probes) == 0 {
 		return nil
@@ -364,21 +355,16 @@ func (a *scans) scanner(probes []*probe) *scanner {
 	}
 	s := &scanner{}
 	a.sets[string(key)] = s
-	size := scannerBytes + len(probes)*patternBytes
-	if a.bytes+size > a.max {
-		return s
-	}
 	var b dfa.Builder
 	for _, x := range probes {
 		if err := b.Add(x.id, *x.pattern); err != nil {
 			return s
 		}
 	}
-	set, err := b.BuildShared(dfa.Options{MaxBytes: size, Shared: a.shared, MaxNewStatesPerScan: 2 * maxNewStates})
+	set, err := b.BuildShared(dfa.Options{Memory: a.automata, MaxNewStatesPerScan: 2 * maxNewStates})
 	if err != nil {
 		return s
 	}
-	a.bytes += size
 	s.set = set
 	return s
 }

@@ -260,7 +260,7 @@ func TestCost(t *testing.T) {
 // others are proved afterwards.
 func TestHostile(t *testing.T) {
 	e := load(t, coreRuleSet(2))
-	bound := e.proof.scans.max
+	bound := e.proof.scans.automata.Size()
 	for i := range 8 {
 		var b strings.Builder
 		for j := range 150 {
