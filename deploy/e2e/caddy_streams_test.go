@@ -344,7 +344,8 @@ func TestCaddyHugeUpload(t *testing.T) {
 			t.Cleanup(up.Close)
 			p := runCaddy(t, fmt.Sprintf("ADDR {\n\tlog\n\thandle /big {\n\t\tmoat %s {\n\t\t\t%s\n\t\t}\n\t\treverse_proxy %s\n\t}\n\trespond ready\n}\n",
 				openPolicy(t), site.option, strings.TrimPrefix(up.URL, "http://")))
-			before := p.resident(t)
+			p.settle(t)
+			before := p.peak(t)
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+p.addr+"/big", io.LimitReader(zeros{}, size))
 			if err != nil {
 				t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 // TestMain keeps the payload rules of the default policy loaded: policies with
 // the same rules share them, and most policies here have those.
 func TestMain(m *testing.M) {
-	shared, err := waf.New(waf.Config{})
+	shared, err := waf.New(waf.Config{Fast: true})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -61,7 +61,7 @@ type WAF struct {
 	BodyLimit    rules.Size              `yaml:"body_limit" min:"1KiB" max:"64MiB" doc:"bytes of a body that are inspected; default 1MiB"`
 	Oversize     string                  `yaml:"oversize" enum:"block|inspect|pass" doc:"a body over the limit: block answers 413; inspect looks at its beginning; pass looks at the header only; default block"`
 	Responses    rules.Located[bool]     `yaml:"responses" doc:"inspection of responses; false"`
-	Engine       string                  `yaml:"engine" enum:"fast|plain" doc:"plain (default) evaluates every rule; fast evaluates those that a request may match, and none for a request that provably matches none: the verdict stays the same"`
+	Engine       string                  `yaml:"engine" enum:"fast|plain" doc:"fast (default) evaluates the rules that a request may match, and none for a request that provably matches none; plain evaluates every rule, for comparison: the verdicts are the same"`
 }
 
 // Auth is the auth stage.
@@ -221,7 +221,7 @@ func defaults() Policy {
 			Include:   []rules.Located[string]{{Value: "crs"}},
 			BodyLimit: 1 << 20,
 			Oversize:  "block",
-			Engine:    "plain",
+			Engine:    "fast",
 		},
 		Responses: Responses{Profile: rules.Located[string]{Value: "default"}},
 		OnError:   "block",
