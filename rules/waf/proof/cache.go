@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"strings"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/moatwaf/moat/rules/waf/dfa"
 	"github.com/moatwaf/moat/rules/waf/view"
@@ -16,7 +17,7 @@ import (
 // is immutable, and its place is swapped.
 type cache struct {
 	seed maphash.Seed
-	sets []cacheSet
+	sets []cacheSet // a power of two
 	// door holds the hashes of what has come once, lately: only what comes again is
 	// remembered, so that what never does costs nothing.
 	door []atomic.Uint64
@@ -24,10 +25,8 @@ type cache struct {
 
 const (
 	cacheWays = 4
-	cacheSets = 4096
 	doorSize  = 16384
-	// maxCached is the longest name and value together that is remembered. With
-	// what an entry takes beside it, the cache is bounded by 24 MiB.
+	// maxCached is the longest name and value together that is remembered.
 	maxCached = 640
 	// maxCachedName is the longest name of an argument that is remembered.
 	maxCachedName = 128
@@ -55,11 +54,24 @@ type cachedWord struct {
 	bits uint64
 }
 
-func (c *cache) init() {
+// entryBytes is what an entry takes at most without its hits: the struct, and name
+// and value as the allocator rounds them.
+const entryBytes = 96 + 16 + 704
+
+// init makes a cache of at most so many bytes, for hits of so many words.
+func (c *cache) init(bytes, words int) {
+	entry := entryBytes + words*int(unsafe.Sizeof(cachedWord{})) + 8
+	n := 1
+	for 2*n*(cacheWays*entry+8) <= bytes-8*doorSize {
+		n *= 2
+	}
 	c.seed = maphash.MakeSeed()
-	c.sets = make([]cacheSet, cacheSets)
+	c.sets = make([]cacheSet, n)
 	c.door = make([]atomic.Uint64, doorSize)
 }
+
+// set returns where an entry with that hash is.
+func (c *cache) set(h uint64) *cacheSet { return &c.sets[h&uint64(len(c.sets)-1)] }
 
 // again reports whether something with that hash has come lately, and notes it.
 func (c *cache) again(h uint64) bool {
@@ -75,7 +87,7 @@ func (c *cache) again(h uint64) bool {
 // second chance, and the new one none: so a flood of values that come once cannot
 // drive out those that come often.
 func (c *cache) put(e *cached) {
-	set := &c.sets[e.hash%cacheSets]
+	set := c.set(e.hash)
 	for i := range set.ways {
 		if set.ways[i].Load() == nil {
 			set.ways[i].Store(e)
@@ -118,7 +130,7 @@ func (a *scans) cachedPair(r *Request, k *listKind, p *view.Pair) {
 	c := &a.memory
 	number := uint32(k.variable) | 1<<16
 	h := c.hash(number, p.Name, p.Value)
-	set := &c.sets[h%cacheSets]
+	set := c.set(h)
 	for i := range set.ways {
 		e := set.ways[i].Load()
 		if e != nil && e.hash == h && e.kind == k && e.name == p.Name && e.value == p.Value {
@@ -159,7 +171,7 @@ func (a *scans) cachedText(r *Request, t *tree, value string) {
 	s := &r.scan
 	c := &a.memory
 	h := c.hash(t.number, "", value)
-	set := &c.sets[h%cacheSets]
+	set := c.set(h)
 	for i := range set.ways {
 		e := set.ways[i].Load()
 		if e != nil && e.hash == h && e.number == t.number && e.value == value {

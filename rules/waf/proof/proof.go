@@ -48,6 +48,10 @@ type Options struct {
 	// always.
 	Memory *dfa.Memory
 
+	// MaxCache bounds the memory of what header fields, paths and names of arguments
+	// lead to that come again, in bytes; 0 takes DefaultMaxCache.
+	MaxCache int
+
 	// MaxCost bounds what is spent on one request before it is handed over, in
 	// Cost.Total; 0 takes DefaultMaxCost.
 	MaxCost int
@@ -55,6 +59,9 @@ type Options struct {
 
 // DefaultMaxCost is the default of Options.MaxCost.
 const DefaultMaxCost = 64 << 20
+
+// DefaultMaxCache is the default of Options.MaxCache.
+const DefaultMaxCache = 24 << 20
 
 // knows reports whether a transformation depends on nothing but the text.
 func (o *Options) knows(name string) bool {
@@ -143,6 +150,9 @@ func New(program *seclang.Program, waf coraza.WAF, o Options) *Proof {
 	if o.Memory == nil {
 		o.Memory = dfa.NewMemory(dfa.DefaultMemory)
 	}
+	if o.MaxCache == 0 {
+		o.MaxCache = DefaultMaxCache
+	}
 	if o.MaxCost == 0 {
 		o.MaxCost = DefaultMaxCost
 	}
@@ -192,7 +202,7 @@ func New(program *seclang.Program, waf coraza.WAF, o Options) *Proof {
 			p.reasons[ru.id] = why
 		}
 	}
-	p.scans.build(pr, o.Memory)
+	p.scans.build(pr, &o)
 	p.pool.New = func() any {
 		r := &Request{proof: p, removed: make([]uint64, len(p.removed)), tx: newTX(p.names, p.slots)}
 		r.scan.init(&p.scans)

@@ -103,11 +103,11 @@ func (a *scans) counters() int {
 }
 
 // build arranges the probes.
-func (a *scans) build(p *prober, automata *dfa.Memory) {
+func (a *scans) build(p *prober, o *Options) {
 	a.words = max(1, p.planes*p.words)
-	a.sets, a.automata = map[string]*scanner{}, automata
+	a.sets, a.automata = map[string]*scanner{}, o.Memory
 	a.foreign = p.regexes
-	a.memory.init()
+	a.memory.init(o.MaxCache, a.words)
 	var trees []*tree
 	b := builder{scans: a, prober: p, trees: map[string]*tree{}, made: &trees}
 	for n := 1; n <= 2; n++ {
