@@ -32,6 +32,7 @@ func (l *loader) payloadStage() (stage filter.Stage, mode string) {
 		ContentTypes: values(w.ContentTypes),
 		Codings:      values(w.Codings),
 		Fast:         w.Engine == "fast",
+		Memory:       int64(w.Memory),
 		Warm:         !l.state.checking,
 	}
 	if m := l.options.Metrics; m != nil {

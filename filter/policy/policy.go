@@ -62,6 +62,7 @@ type WAF struct {
 	Oversize     string                  `yaml:"oversize" enum:"block|inspect|pass" doc:"a body over the limit: block answers 413; inspect looks at its beginning; pass looks at the header only; default block"`
 	Responses    rules.Located[bool]     `yaml:"responses" doc:"inspection of responses; false"`
 	Engine       string                  `yaml:"engine" enum:"fast|plain" doc:"fast (default) evaluates the rules that a request may match, and none for a request that provably matches none; plain evaluates every rule, for comparison: the verdicts are the same"`
+	Memory       rules.Size              `yaml:"memory" min:"32MiB" max:"4GiB" doc:"what the automata of the fast engine may take, once for all policies with the same rules; what it remembers of header fields takes half as much beside it; default 64MiB"`
 }
 
 // Auth is the auth stage.
@@ -222,6 +223,7 @@ func defaults() Policy {
 			BodyLimit: 1 << 20,
 			Oversize:  "block",
 			Engine:    "fast",
+			Memory:    64 << 20,
 		},
 		Responses: Responses{Profile: rules.Located[string]{Value: "default"}},
 		OnError:   "block",

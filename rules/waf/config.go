@@ -17,6 +17,14 @@ const (
 	DefaultParanoia  = 1
 	DefaultThreshold = 5
 	DefaultBodyLimit = 1 << 20
+	DefaultMemory    = 64 << 20
+)
+
+// MinMemory and MaxMemory are the bounds of Config.Memory. The rules of the CRS at
+// paranoia level 4 take 24 MiB before any text is read.
+const (
+	MinMemory = 32 << 20
+	MaxMemory = 4 << 30
 )
 
 // MaxBodyLimit is the largest Config.BodyLimit. The engine takes 1 GiB, and a body
@@ -113,6 +121,13 @@ type Config struct {
 	// decision.
 	Fast bool
 
+	// Memory is how many bytes the automata of the fast engine may take, 0 takes
+	// DefaultMemory. What header fields, paths and names lead to that come again is
+	// remembered in half as much beside it, at most. Stages with the same rules and the
+	// same Memory take it once; while another set of rules replaces one, both take
+	// theirs.
+	Memory int64
+
 	// Warm lets New begin, in the background, to read what ordinary requests are made
 	// of, so that the fast engine knows it when they come. It costs a few seconds of
 	// CPU time, once for all stages with the same rules.
@@ -180,6 +195,12 @@ func (c Config) normalize() (Config, rules.Errors) {
 	}
 	if c.BodyLimit < 0 || c.BodyLimit > MaxBodyLimit {
 		errs.Add(rules.Position{}, "waf.body_limit", "the largest limit is 64 MiB", "a body limit of %d bytes is not possible", c.BodyLimit)
+	}
+	if c.Memory == 0 {
+		c.Memory = DefaultMemory
+	}
+	if c.Memory < MinMemory || c.Memory > MaxMemory {
+		errs.Add(rules.Position{}, "waf.memory", "write a size from 32MiB to 4GiB", "a memory of %d bytes is not possible", c.Memory)
 	}
 	if c.Oversize > OversizePass {
 		errs.Add(rules.Position{}, "waf.oversize", "block, inspect or pass", "unknown value %d", c.Oversize)

@@ -9,16 +9,26 @@ import (
 
 	coreruleset "github.com/corazawaf/coraza-coreruleset/v4"
 
+	"github.com/moatwaf/moat/rules/waf/dfa"
 	"github.com/moatwaf/moat/rules/waf/gate"
 	"github.com/moatwaf/moat/rules/waf/proof"
 	"github.com/moatwaf/moat/rules/waf/seclang"
 	"github.com/moatwaf/moat/rules/waf/view"
 )
 
+// What is remembered of values that come again takes at most so many bytes, and at
+// most 3/8 and 1/8 of what the automata may take: in the proof, and where findings are
+// followed, which is asked less.
+const (
+	maxCache       = 24 << 20
+	maxFollowCache = 8 << 20
+)
+
 // loadBudgeted builds the engine of a plan with a budget and, for the fast engine,
 // with a gate. A plan about which the gate can say nothing is loaded all the same;
 // GateOff tells why.
-func loadBudgeted(key digest, plan []segment, src *source, fast bool) (*loaded, error) {
+func loadBudgeted(key digest, plan []segment, src *source, c *Config) (*loaded, error) {
+	fast := c.Fast
 	slot := gate.NewSlot()
 	defer slot.Loaded()
 	budget := newBudget(fast)
@@ -51,10 +61,12 @@ func loadBudgeted(key digest, plan []segment, src *source, fast bool) (*loaded, 
 	if !fast {
 		return l, nil
 	}
+	l.memory = dfa.NewMemory(int(c.Memory))
 	l.gate = gate.New(program, l.waf, gate.Options{
 		Actions:    []string{prepareAction, budgetAction},
 		Transforms: []string{freshPrefix},
 		ReadFile:   root.ReadFile,
+		Memory:     l.memory,
 		MaxWork:    budgetFast,
 		Exceeded:   ended,
 	})
@@ -65,6 +77,8 @@ func loadBudgeted(key digest, plan []segment, src *source, fast bool) (*loaded, 
 		Transforms: []string{freshPrefix},
 		Unreported: []int{ruleScore, ruleEarlyScore},
 		ReadFile:   root.ReadFile,
+		Memory:     l.memory,
+		MaxCache:   min(maxCache, int(c.Memory)*3/8),
 		MaxCost:    maxProofCost,
 	})
 	if l.proof.Off() == "" {
@@ -73,6 +87,8 @@ func loadBudgeted(key digest, plan []segment, src *source, fast bool) (*loaded, 
 			Transforms: []string{freshPrefix},
 			Unreported: []int{ruleScore, ruleEarlyScore},
 			ReadFile:   root.ReadFile,
+			Memory:     l.memory,
+			MaxCache:   min(maxFollowCache, int(c.Memory)/8),
 			MaxCost:    maxFollowCost,
 			Follow:     true,
 			Numbers:    followed[:],
@@ -162,4 +178,14 @@ func (s *Stage) Candidates() map[int]string {
 		return nil
 	}
 	return s.loaded.gate.Reasons()
+}
+
+// Memory returns how many bytes the automata of the fast engine have taken, and how
+// many they may take; 0 without Config.Fast. Stages with the same rules share them.
+func (s *Stage) Memory() (taken, size int) {
+	m := s.loaded.memory
+	if m == nil {
+		return 0, 0
+	}
+	return m.Size() - m.Left(), m.Size()
 }

@@ -48,11 +48,11 @@ func New(c Config) (*Stage, error) {
 		errs = append(errs, compileUnits(plan, src)...)
 		return nil, tidy(errs)
 	}
-	l, err := engines.acquire(src.digest(plan, c.Fast), func(key digest) (*loaded, error) {
+	l, err := engines.acquire(src.digest(plan, &c), func(key digest) (*loaded, error) {
 		if errs := compileUnits(plan, src); len(errs) > 0 {
 			return nil, errs
 		}
-		return loadBudgeted(key, plan, src, c.Fast)
+		return loadBudgeted(key, plan, src, &c)
 	})
 	if err != nil {
 		if errs, ok := errors.AsType[rules.Errors](err); ok {
@@ -307,7 +307,7 @@ type digest [sha256.Size]byte
 
 // digest returns the identity of a plan, of every directive and every file, and of
 // the way in which it is evaluated.
-func (s *source) digest(plan []segment, fast bool) digest {
+func (s *source) digest(plan []segment, c *Config) digest {
 	h := sha256.New()
 	write := func(p string) {
 		var n [8]byte
@@ -315,8 +315,8 @@ func (s *source) digest(plan []segment, fast bool) digest {
 		h.Write(n[:])
 		h.Write([]byte(p))
 	}
-	if fast {
-		write("fast")
+	if c.Fast {
+		write(fmt.Sprintf("fast, in %d bytes", c.Memory))
 	}
 	for i := range plan {
 		write(plan[i].file)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/corazawaf/coraza/v3"
 
+	"github.com/moatwaf/moat/rules/waf/dfa"
 	"github.com/moatwaf/moat/rules/waf/gate"
 	"github.com/moatwaf/moat/rules/waf/proof"
 )
@@ -19,6 +20,7 @@ type loaded struct {
 	gate  *gate.Gate // nil without Config.Fast
 	off   string     // why the gate takes nothing away
 
+	memory *dfa.Memory // of all automata; nil without Config.Fast
 	budget *budget
 	proof  *proof.Proof // nil without Config.Fast, or if the rules are not understood
 	follow *proof.Proof // the same for what it finds something in; nil without it
@@ -80,6 +82,9 @@ func (r *registry) release(l *loaded) error {
 	}
 	delete(r.m, l.key)
 	l.warmer.stop.Store(true)
+	if l.memory != nil {
+		l.memory.Close() // what others share with it counts there only from now on
+	}
 	if c, ok := l.waf.(io.Closer); ok {
 		return c.Close()
 	}
