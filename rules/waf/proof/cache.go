@@ -28,6 +28,9 @@ const (
 	doorSize  = 16384
 	// maxCached is the longest name and value together that is remembered.
 	maxCached = 640
+	// maxCachedValue is the longest value of an argument that is remembered: numbers,
+	// words and choices come again, sentences do not.
+	maxCachedValue = 32
 	// maxCachedName is the longest name of an argument that is remembered.
 	maxCachedName = 128
 )

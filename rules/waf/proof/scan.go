@@ -426,8 +426,14 @@ func (a *scans) list(r *Request, k *listKind) bool {
 			s.counts[sl.counter]++
 		}
 		// A rule that is run for the value by itself may look at its name.
-		if sl.values != nil && !(many && len(sl.values.alone) == 0 && s.seen.has(sl.values, p.Value)) {
-			sl.values.scan(r, p.Name, p.Value)
+		switch t := sl.values; {
+		case t == nil:
+		case len(t.alone) != 0:
+			t.scan(r, p.Name, p.Value)
+		case len(p.Value) <= maxCachedValue:
+			a.cachedText(r, t, p.Value)
+		case !many || !s.seen.has(t, p.Value):
+			t.scan(r, p.Name, p.Value)
 		}
 		if sl.names != nil {
 			if len(p.Name) <= maxCachedName {
