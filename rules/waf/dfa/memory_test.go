@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 )
 
 // What the Set says that it takes is what it takes.
@@ -389,5 +390,60 @@ func TestSharedSetWhileReloading(t *testing.T) {
 	scans.Wait()
 	if left := counted(m, s); m.Left() != left || len(s.autos[0].memories) != 1 {
 		t.Errorf("%d bytes left, %d by what the Set has, in %d memories", m.Left(), left, len(s.autos[0].memories))
+	}
+}
+
+// A scan of what has been read waits for nobody, and dropping states costs the same
+// however many there are.
+func TestDroppingStallsNobody(t *testing.T) {
+	sets, m := sharing(t, 1, 32<<20)
+	s, texts := sets[0], corpus(t)
+	known := texts[:100]
+	out := s.NewBits()
+	read := func() (answers []Bits) {
+		for _, text := range known {
+			out.Clear()
+			if !s.Scan(text, out) {
+				t.Fatalf("%q is not decided", text)
+			}
+			answers = append(answers, slices.Clone(out))
+		}
+		return answers
+	}
+	read()
+	want := read()
+	for _, text := range texts[:min(len(texts), 1500)] {
+		s.Scan(text, out)
+	}
+	for _, a := range s.automata() {
+		a.mu.Lock() // another goroutine is at work in each automaton
+	}
+	got := make(chan []Bits)
+	go func() { got <- read() }()
+	select {
+	case answers := <-got:
+		if !slices.EqualFunc(answers, want, slices.Equal) {
+			t.Error("the answers have changed")
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("a scan of known texts waits for a lock")
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for _, a := range s.automata() {
+		a.flush()
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 256<<10 {
+		t.Errorf("dropping states allocates %d bytes", n)
+	}
+	for _, a := range s.automata() {
+		a.mu.Unlock()
+	}
+	if answers := read(); !slices.EqualFunc(answers, want, slices.Equal) {
+		t.Error("the answers have changed with the states")
+	}
+	if left := counted(m, s); m.Left() != left {
+		t.Errorf("%d bytes left, %d by what the Set has", m.Left(), left)
 	}
 }
