@@ -24,15 +24,19 @@ func answerOf(tb testing.TB, s *Stage, hr *http.Request) (line string, j Judged)
 	if err != nil {
 		tb.Fatalf("%s %s: %v", hr.Method, hr.RequestURI, err)
 	}
-	d := in.Decision
+	return lineOf(&in), in.Judged
+}
+
+func lineOf(in *Inspection) string {
 	if in.Proved {
-		return "clean", in.Judged
+		return "clean"
 	}
-	line = fmt.Sprintf("%v %v rule %q status %d score %d of %d rules %v", d.Verdict, d.Reason, d.Rule, d.StatusCode(), in.Score, in.Threshold, in.Rules)
+	d := &in.Decision
+	line := fmt.Sprintf("%v %v rule %q status %d score %d of %d rules %v", d.Verdict, d.Reason, d.Rule, d.StatusCode(), in.Score, in.Threshold, in.Rules)
 	if d.Payload != nil {
 		line += fmt.Sprintf(" payload %+v", *d.Payload)
 	}
-	return line, in.Judged
+	return line
 }
 
 // same holds one request against plain Coraza, several times where that has several

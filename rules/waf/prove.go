@@ -39,8 +39,10 @@ func (e *proving) evaluate(r *filter.Request, body bodyFunc) (outcome, error) {
 		}
 		size = headSize(r.HTTP) + len(once.payload.data) // the body may not have been read before
 		if not.cause == causeCost && not.tooDear(size, e.small) {
-			return outcome{dear: followed.dear, why: why}, nil
+			return outcome{dear: followed.dear, why: not}, nil
 		}
+		not.spent = why.spent
+		why = not // every finding is followed, so this is why the engine is asked
 	}
 	if why.tooDear(size, e.small) {
 		return outcome{dear: out.dear, why: why}, nil
