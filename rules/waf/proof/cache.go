@@ -28,16 +28,27 @@ const (
 	doorSize  = 16384
 	// maxCached is the longest name and value together that is remembered.
 	maxCached = 640
-	// maxCachedValue is the longest value of an argument that is remembered: numbers,
-	// words and choices come again, sentences do not.
-	maxCachedValue = 32
 	// maxCachedName is the longest name of an argument that is remembered.
 	maxCachedName = 128
 )
 
+// cacheSet is one line of the processor's cache, so that an entry is read only if
+// it is most likely the one that is looked for.
 type cacheSet struct {
+	tags  [cacheWays]atomic.Uint32 // of the hashes of the entries
 	ways  [cacheWays]atomic.Pointer[cached]
 	clock atomic.Uint32
+	_     [12]byte
+}
+
+// tagOf returns the part of a hash that a set keeps beside an entry. It may belong to
+// an entry that was there before: the entry itself decides.
+func tagOf(h uint64) uint32 { return uint32(h >> 32) }
+
+// enter puts an entry in a place.
+func (s *cacheSet) enter(i int, e *cached) {
+	s.ways[i].Store(e)
+	s.tags[i].Store(tagOf(e.hash))
 }
 
 // cached is what one value leads to.
@@ -65,7 +76,7 @@ const entryBytes = 96 + 16 + 704
 func (c *cache) init(bytes, words int) {
 	entry := entryBytes + words*int(unsafe.Sizeof(cachedWord{})) + 8
 	n := 1
-	for 2*n*(cacheWays*entry+8) <= bytes-8*doorSize {
+	for 2*n*(cacheWays*entry+int(unsafe.Sizeof(cacheSet{}))) <= bytes-8*doorSize {
 		n *= 2
 	}
 	c.seed = maphash.MakeSeed()
@@ -93,16 +104,16 @@ func (c *cache) put(e *cached) {
 	set := c.set(e.hash)
 	for i := range set.ways {
 		if set.ways[i].Load() == nil {
-			set.ways[i].Store(e)
+			set.enter(i, e)
 			return
 		}
 	}
-	way := &set.ways[set.clock.Add(1)%cacheWays]
-	if old := way.Load(); old != nil && old.used.Load() {
+	i := int(set.clock.Add(1) % cacheWays)
+	if old := set.ways[i].Load(); old != nil && old.used.Load() {
 		old.used.Store(false)
 		return
 	}
-	way.Store(e)
+	set.enter(i, e)
 }
 
 func (e *cached) touch() {
@@ -133,8 +144,11 @@ func (a *scans) cachedPair(r *Request, k *listKind, p *view.Pair) {
 	c := &a.memory
 	number := uint32(k.variable) | 1<<16
 	h := c.hash(number, p.Name, p.Value)
-	set := c.set(h)
+	set, tag := c.set(h), tagOf(h)
 	for i := range set.ways {
+		if set.tags[i].Load() != tag {
+			continue
+		}
 		e := set.ways[i].Load()
 		if e != nil && e.hash == h && e.kind == k && e.name == p.Name && e.value == p.Value {
 			e.touch()
@@ -174,8 +188,15 @@ func (a *scans) cachedText(r *Request, t *tree, value string) {
 	s := &r.scan
 	c := &a.memory
 	h := c.hash(t.number, "", value)
-	set := c.set(h)
+	short := len(value) <= maxClean
+	if short && a.clean.has(h, t.number, value) {
+		return
+	}
+	set, tag := c.set(h), tagOf(h)
 	for i := range set.ways {
+		if set.tags[i].Load() != tag {
+			continue
+		}
 		e := set.ways[i].Load()
 		if e != nil && e.hash == h && e.number == t.number && e.value == value {
 			e.touch()
@@ -191,6 +212,10 @@ func (a *scans) cachedText(r *Request, t *tree, value string) {
 	t.scan(r, value, value)
 	hits := s.joined()
 	if s.gaveUp {
+		return
+	}
+	if short && len(hits) == 0 {
+		a.clean.put(h, t.number, value)
 		return
 	}
 	c.put(&cached{hash: h, number: t.number, value: strings.Clone(value), hits: hits})

@@ -22,6 +22,7 @@ type scans struct {
 	sets     map[string]*scanner
 	automata *dfa.Memory
 	memory   cache
+	clean    cleanTexts
 	foreign  []regexRead
 }
 
@@ -107,7 +108,8 @@ func (a *scans) build(p *prober, o *Options) {
 	a.words = max(1, p.planes*p.words)
 	a.sets, a.automata = map[string]*scanner{}, o.Memory
 	a.foreign = p.regexes
-	a.memory.init(o.MaxCache, a.words)
+	a.clean.init(o.MaxCache / 4)
+	a.memory.init(o.MaxCache-len(a.clean.slots)*cleanSlotBytes, a.words)
 	var trees []*tree
 	b := builder{scans: a, prober: p, trees: map[string]*tree{}, made: &trees}
 	for n := 1; n <= 2; n++ {
@@ -430,7 +432,7 @@ func (a *scans) list(r *Request, k *listKind) bool {
 		case t == nil:
 		case len(t.alone) != 0:
 			t.scan(r, p.Name, p.Value)
-		case len(p.Value) <= maxCachedValue:
+		case len(p.Value) <= maxClean: // numbers, words and choices come again, sentences do not
 			a.cachedText(r, t, p.Value)
 		case !many || !s.seen.has(t, p.Value):
 			t.scan(r, p.Name, p.Value)
