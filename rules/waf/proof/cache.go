@@ -183,11 +183,10 @@ func (a *scans) cachedPair(r *Request, k *listKind, p *view.Pair) {
 	c.put(&cached{hash: h, kind: k, slot: sl, name: strings.Clone(p.Name), value: strings.Clone(p.Value), hits: hits})
 }
 
-// cachedText is cachedPair for a value without a name, or for a name.
-func (a *scans) cachedText(r *Request, t *tree, value string) {
+// cachedText is cachedPair for a value without a name, or for a name; h is its hash.
+func (a *scans) cachedText(r *Request, t *tree, value string, h uint64) {
 	s := &r.scan
 	c := &a.memory
-	h := c.hash(t.number, "", value)
 	short := len(value) <= maxClean
 	if short && a.clean.has(h, t.number, value) {
 		return

@@ -388,7 +388,7 @@ func (a *scans) run(r *Request, n int) bool {
 		k := &st.singles[i]
 		value := r.singleValue(k.variable)
 		if k.cached && len(value) <= maxCached {
-			a.cachedText(r, k.tree, value)
+			a.cachedText(r, k.tree, value, a.memory.hash(k.tree.number, "", value))
 		} else {
 			k.tree.scan(r, "", value)
 		}
@@ -414,41 +414,84 @@ func (a *scans) run(r *Request, n int) bool {
 
 // list walks a collection.
 func (a *scans) list(r *Request, k *listKind) bool {
-	s := &r.scan
 	pairs := r.view.List(k.variable)
-	many := len(pairs) >= 16 && !k.cached
-	for i := range pairs {
-		p := &pairs[i]
-		if k.cached && len(p.Name)+len(p.Value) <= maxCached {
-			a.cachedPair(r, k, p)
-			continue
-		}
-		sl := k.of(p.Name)
-		if sl.counter >= 0 {
-			s.counts[sl.counter]++
-		}
-		// A rule that is run for the value by itself may look at its name.
-		switch t := sl.values; {
-		case t == nil:
-		case len(t.alone) != 0:
-			t.scan(r, p.Name, p.Value)
-		case len(p.Value) <= maxClean: // numbers, words and choices come again, sentences do not
-			a.cachedText(r, t, p.Value)
-		case !many || !s.seen.has(t, p.Value):
-			t.scan(r, p.Name, p.Value)
-		}
-		if sl.names != nil {
-			if len(p.Name) <= maxCachedName {
-				a.cachedText(r, sl.names, p.Name)
+	if k.cached {
+		for i := range pairs {
+			if p := &pairs[i]; len(p.Name)+len(p.Value) <= maxCached {
+				a.cachedPair(r, k, p)
 			} else {
-				sl.names.scan(r, p.Name, p.Name)
+				a.pair(r, k.of(p.Name), p, false, 0, 0)
+			}
+			if r.over() {
+				return false
 			}
 		}
-		if r.over() {
-			return false
+		return true
+	}
+	many := len(pairs) >= 16
+	var b block
+	for len(pairs) > 0 {
+		n := min(len(pairs), len(b))
+		a.fetch(k, pairs[:n], &b)
+		for i := range n {
+			a.pair(r, b[i].slot, &pairs[i], many, b[i].value, b[i].name)
+			if r.over() {
+				return false
+			}
 		}
+		pairs = pairs[n:]
 	}
 	return true
+}
+
+// block is what is known of some pairs of a collection before they are looked at:
+// the hashes are those of short values and of names.
+type block [8]struct {
+	slot        *slot
+	value, name uint64
+}
+
+// fetch has the processor read the places of the short texts of some pairs all at
+// once: one after the other, each would wait for memory.
+func (a *scans) fetch(k *listKind, pairs []view.Pair, b *block) {
+	for i := range pairs {
+		p := &pairs[i]
+		sl := k.of(p.Name)
+		b[i].slot = sl
+		if sl.values != nil && len(p.Value) <= maxClean {
+			b[i].value = a.memory.hash(sl.values.number, "", p.Value)
+			a.clean.fetch(b[i].value)
+		}
+		if sl.names != nil && len(p.Name) <= maxCachedName {
+			b[i].name = a.memory.hash(sl.names.number, "", p.Name)
+			a.clean.fetch(b[i].name)
+		}
+	}
+}
+
+// pair holds a name and a value, whose hashes are known if they are short, against
+// the probes. Values that come again are looked at once where there are many.
+func (a *scans) pair(r *Request, sl *slot, p *view.Pair, many bool, value, name uint64) {
+	s := &r.scan
+	if sl.counter >= 0 {
+		s.counts[sl.counter]++
+	}
+	switch t := sl.values; {
+	case t == nil:
+	case len(t.alone) != 0: // a rule that is run for the value by itself may look at its name
+		t.scan(r, p.Name, p.Value)
+	case value != 0: // numbers, words and choices come again, sentences do not
+		a.cachedText(r, t, p.Value, value)
+	case !many || !s.seen.has(t, p.Value):
+		t.scan(r, p.Name, p.Value)
+	}
+	switch t := sl.names; {
+	case t == nil:
+	case name != 0:
+		a.cachedText(r, t, p.Name, name)
+	default:
+		t.scan(r, p.Name, p.Name)
+	}
 }
 
 // of returns what is looked at for a name.
