@@ -94,12 +94,20 @@ func loadBudgeted(key digest, plan []segment, src *source, c *Config) (*loaded, 
 			Numbers:    followed[:],
 		})
 	}
+	// Ahead of the first request, so that none pays for it.
+	l.proof.Prepare(never)
+	if l.follow != nil {
+		l.follow.Prepare(never)
+	}
 	l.depth = jsonDepth
 	if n, err := strconv.Atoi(program.Settings["secrequestbodyjsondepthlimit"]); err == nil && n > 0 {
 		l.depth = n
 	}
 	return l, nil
 }
+
+// never does not stop what can be stopped.
+func never() bool { return false }
 
 // evaluator returns the way in which a stage evaluates the rules.
 func (l *loaded) evaluator(c *Config) evaluator {

@@ -39,11 +39,25 @@ func (s *Stage) warm() {
 		go func() {
 			defer close(done)
 			s.read(w, ordinary())
+			s.arm(w)
 			if !w.stop.Load() {
 				s.loaded.budget.weigh()
 			}
 		}()
 	})
+}
+
+// arm makes what is needed for texts that the automata explode with.
+func (s *Stage) arm(w *warmer) {
+	if p := s.loaded.proof; p != nil {
+		p.Prepare(w.stop.Load)
+	}
+	if p := s.loaded.follow; p != nil {
+		p.Prepare(w.stop.Load)
+	}
+	if g := s.loaded.gate; g != nil {
+		g.Prepare(w.stop.Load)
+	}
 }
 
 // Warmed waits until the background work that New has begun is done, or ctx ends.

@@ -86,6 +86,20 @@ func (m *machine) begin() {
 	}
 }
 
+// silent reports whether the transition computed last accepted nothing.
+func (m *machine) silent() bool {
+	return len(m.runes.accepted) == 0 && (m.bytes == nil || len(m.bytes.accepted) == 0)
+}
+
+// steps returns how many steps the transition computed last took.
+func (m *machine) steps() int {
+	n := m.runes.steps
+	if m.bytes != nil {
+		n += m.bytes.steps
+	}
+	return n
+}
+
 // transition computes where the state in key goes over byte b, and writes that
 // state behind buf. What matched on the way is in accepted.
 func (m *machine) transition(key string, b byte, buf []byte) []byte {

@@ -311,7 +311,7 @@ func TestSharedSetCountsInEach(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tiny := NewMemory(60 << 10)
+	tiny := NewMemory(16 << 10)
 	if _, err := b.BuildShared(Options{Memory: tiny, MaxNewStatesPerScan: 10_000}); err == nil || tiny.Left() != tiny.Size() {
 		t.Errorf("%v, %d bytes left", err, tiny.Left())
 	}

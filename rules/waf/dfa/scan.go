@@ -2,6 +2,16 @@ package dfa
 
 import "sync/atomic"
 
+// budget is what a scan may put into what is not there yet.
+type budget struct {
+	units int  // transitions, a new state as costState of them
+	nanos int  // the same in nanoseconds, as they are estimated
+	first bool // the scan ends with the first pattern that matches
+	// again says that somebody else goes on where the scan gives up: it reports what
+	// it has found until then, and not all that it could not decide.
+	again bool
+}
+
 // cursor is where a scan stands in an automaton.
 type cursor struct {
 	a     *automaton
@@ -22,15 +32,24 @@ func (a *automaton) start() cursor {
 
 // scan puts into out the ids of the patterns that match text. It returns false
 // if the budget or the memory did not suffice, and then reports all ids.
-func (a *automaton) scan(text string, out Bits, budget *int) bool {
+func (a *automaton) scan(text string, out Bits, left *budget) bool {
 	c := a.start()
-	return c.run(text, out, budget)
+	return c.run(text, out, left)
 }
 
-// run reads text to its end.
-func (c *cursor) run(text string, out Bits, budget *int) bool {
+// run reads the rest of a text.
+func (c *cursor) run(text string, out Bits, left *budget) bool {
+	c.read(text, out, left)
+	if !c.done {
+		c.finish(out, left)
+	}
+	return c.ok
+}
+
+// read reads text, behind which more may come.
+func (c *cursor) read(text string, out Bits, left *budget) {
 	if c.done {
-		return c.ok
+		return
 	}
 	table, class, row := c.table, c.a.class, c.row
 	for i := range len(text) {
@@ -40,19 +59,17 @@ func (c *cursor) run(text string, out Bits, budget *int) bool {
 			continue
 		}
 		c.row = row
-		if c.detour(n, text[i], out, budget); c.done {
-			return c.ok
+		if c.detour(n, text[i], out, left); c.done {
+			return
 		}
 		table, row = c.table, c.row
 	}
 	c.row = row
-	c.finish(out, budget)
-	return c.ok
 }
 
 // scanBoth is scan in two automata at once. Each look-up waits for the one
 // before it, so that two side by side take hardly longer than one.
-func scanBoth(a, b *automaton, text string, out Bits, budget *int) bool {
+func scanBoth(a, b *automaton, text string, out Bits, left *budget) bool {
 	c, d := a.start(), b.start()
 	tableC, classC, rowC := c.table, c.a.class, c.row
 	tableD, classD, rowD := d.table, d.a.class, d.row
@@ -65,36 +82,36 @@ func scanBoth(a, b *automaton, text string, out Bits, budget *int) bool {
 			continue
 		}
 		c.row, d.row = rowC, rowD
-		c.advance(n, t, out, budget)
-		d.advance(m, t, out, budget)
+		c.advance(n, t, out, left)
+		d.advance(m, t, out, left)
 		if c.done || d.done {
 			rest := text[i+1:]
-			ok := c.run(rest, out, budget)
-			return d.run(rest, out, budget) && ok
+			ok := c.run(rest, out, left)
+			return d.run(rest, out, left) && ok
 		}
 		tableC, rowC = c.table, c.row
 		tableD, rowD = d.table, d.row
 	}
 	c.row, d.row = rowC, rowD
-	c.finish(out, budget)
-	d.finish(out, budget)
+	c.finish(out, left)
+	d.finish(out, left)
 	return c.ok && d.ok
 }
 
 // advance goes over byte b, for which the table says n.
-func (c *cursor) advance(n uint32, b byte, out Bits, budget *int) {
+func (c *cursor) advance(n uint32, b byte, out Bits, left *budget) {
 	if int32(n) > 0 {
 		c.row = n
 		return
 	}
-	c.detour(n, b, out, budget)
+	c.detour(n, b, out, left)
 }
 
 // detour goes over byte b, for which the table names no row: the transition
 // reports something, or is not there yet.
-func (c *cursor) detour(n uint32, b byte, out Bits, budget *int) {
+func (c *cursor) detour(n uint32, b byte, out Bits, left *budget) {
 	if n == 0 {
-		c.fill(int(b), out, budget)
+		c.fill(int(b), out, left)
 		return
 	}
 	n &^= flag
@@ -105,7 +122,8 @@ func (c *cursor) detour(n uint32, b byte, out Bits, budget *int) {
 	}
 	e := &c.v.edges[n]
 	out.or(c.v.accs[e.acc])
-	c.row, c.done = e.to, e.dead
+	c.row = e.to
+	c.done = e.dead || left.first && len(c.v.accs[e.acc]) > 0
 }
 
 func (c *cursor) view() {
@@ -114,33 +132,37 @@ func (c *cursor) view() {
 }
 
 // fill asks for a transition that is not there.
-func (c *cursor) fill(b int, out Bits, budget *int) {
-	if *budget <= 0 {
-		c.giveUp(out)
+func (c *cursor) fill(b int, out Bits, left *budget) {
+	if left.units <= 0 || left.nanos <= 0 {
+		c.giveUp(out, left)
 		return
 	}
 	f := c.a.fill(c.g, c.row, b)
 	if f.cost < 0 {
-		c.giveUp(out)
+		c.giveUp(out, left)
 		return
 	}
-	*budget -= f.cost
+	left.units -= f.cost
+	left.nanos -= f.nanos
 	out.or(f.acc)
-	c.g, c.row, c.done = f.g, f.row, f.dead
+	c.g, c.row = f.g, f.row
+	c.done = f.dead || left.first && len(f.acc) > 0
 	c.view()
 }
 
-func (c *cursor) giveUp(out Bits) {
-	out.or(c.a.all)
+func (c *cursor) giveUp(out Bits, left *budget) {
+	if !left.again {
+		out.or(c.a.all)
+	}
 	c.a.exhausted.Add(1)
 	c.done, c.ok = true, false
 }
 
 // finish reports what matches at the end of the text.
-func (c *cursor) finish(out Bits, budget *int) {
+func (c *cursor) finish(out Bits, left *budget) {
 	n := atomic.LoadUint32(&c.table[c.row+c.a.stride-1])
 	if n == 0 {
-		c.fill(atEnd, out, budget)
+		c.fill(atEnd, out, left)
 		return
 	}
 	if int(n) > len(c.v.accs) {

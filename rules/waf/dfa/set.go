@@ -3,6 +3,7 @@ package dfa
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"unsafe"
 )
@@ -77,7 +78,8 @@ type Set struct {
 	words   int
 	budget  int
 	max     int
-	lender  lender
+	members []numbered // in automata
+	parts   atomic.Pointer[parts]
 	counter atomic.Int64
 }
 
@@ -117,6 +119,7 @@ func (b *Builder) Build(o Options) (*Set, error) {
 		if set, ok := bytesOf(c); ok && s.touch.add(&set, n.id, s.words) {
 			continue
 		}
+		s.members = append(s.members, n)
 		p := partOf(c, i)
 		if p.ascii {
 			s.inexact.Add(n.id)
@@ -214,14 +217,14 @@ func (s *Set) Exact(id int) bool { return !s.inexact.Has(id) }
 // id that the scan could not decide, and so still each that matches. out must
 // be of [Set.NewBits]. It is not cleared before.
 func (s *Set) Scan(text string, out Bits) bool {
-	budget := s.budget
-	return s.scan(text, out, &budget)
+	left := budget{units: s.budget, nanos: math.MaxInt}
+	return s.scan(text, out, &left)
 }
 
 // ScanBytes is [Set.Scan] for bytes, which must not change meanwhile.
 func (s *Set) ScanBytes(text []byte, out Bits) bool {
-	budget := s.budget
-	return s.scan(unsafe.String(unsafe.SliceData(text), len(text)), out, &budget)
+	left := budget{units: s.budget, nanos: math.MaxInt}
+	return s.scan(unsafe.String(unsafe.SliceData(text), len(text)), out, &left)
 }
 
 // ScanWithin is [Set.Scan] with a budget that several scans share, such as
@@ -230,13 +233,13 @@ func (s *Set) ScanBytes(text []byte, out Bits) bool {
 // whose states are there already get an answer.
 func (s *Set) ScanWithin(text string, out Bits, newStates *int) bool {
 	granted := max(0, min(*newStates, s.budget/(costFill+costState))) * (costFill + costState)
-	budget := granted
-	ok := s.scan(text, out, &budget)
-	*newStates -= (granted - budget + costState) / (costFill + costState)
+	left := budget{units: granted, nanos: math.MaxInt}
+	ok := s.scan(text, out, &left)
+	*newStates -= (granted - left.units + costState) / (costFill + costState)
 	return ok
 }
 
-func (s *Set) scan(text string, out Bits, budget *int) bool {
+func (s *Set) scan(text string, out Bits, left *budget) bool {
 	out.or(s.always)
 	if s.touch.n > 0 {
 		s.touch.scan(text, out)
@@ -244,17 +247,17 @@ func (s *Set) scan(text string, out Bits, budget *int) bool {
 	ok := true
 	rest := s.autos
 	for ; len(rest) >= 2; rest = rest[2:] {
-		ok = scanBoth(rest[0], rest[1], text, out, budget) && ok
+		ok = scanBoth(rest[0], rest[1], text, out, left) && ok
 	}
 	for _, a := range rest {
-		ok = a.scan(text, out, budget) && ok
+		ok = a.scan(text, out, left) && ok
 	}
 	for _, a := range s.ascii {
 		if !ascii(text) {
 			out.or(a.all)
 			continue
 		}
-		ok = a.scan(text, out, budget) && ok
+		ok = a.scan(text, out, left) && ok
 	}
 	return ok
 }

@@ -17,6 +17,7 @@ type stepper struct {
 	next     []uint32
 	cur      []uint32
 	accepted []uint32 // patterns, in the order in which they matched
+	steps    int      // instructions that were looked at since begin
 	// begun holds what the starts of all patterns lead to, which every position
 	// asks for: by condition and symbol.
 	begun      map[beginKey]begin
@@ -73,6 +74,7 @@ func newStepper(p *program, a *alphabet, begunLimit int) *stepper {
 func (s *stepper) begin() {
 	s.accepted = s.accepted[:0]
 	s.matched.reset()
+	s.steps = 0
 }
 
 // accepting adds the ids of what was accepted.
@@ -86,7 +88,7 @@ func (s *stepper) accepting(ids Bits) {
 func (s *stepper) size() int {
 	// Instructions with owner and stamps; positions in characters; intervals of
 	// runes; which symbols are in which sets.
-	return len(s.insts)*(20+4+4+4) + len(s.nodes)*(64*4+8) + len(s.first)*8 + len(s.in)*8 + 64<<10
+	return len(s.insts)*(20+4+4+4) + len(s.nodes)*(64*4+8) + len(s.first)*8 + len(s.in)*8 + 4<<10
 }
 
 // endOfText is the symbol behind the last byte.
@@ -131,6 +133,7 @@ func (s *stepper) follow(from uint32, conds cond, sym int) {
 	for len(s.stack) > 0 {
 		i := s.stack[len(s.stack)-1]
 		s.stack = s.stack[:len(s.stack)-1]
+		s.steps++
 		if !s.seen.add(i) {
 			continue
 		}
@@ -172,6 +175,7 @@ func (s *stepper) advance(prev side8, sym int) side8 {
 	s.taken.reset()
 	s.next = s.next[:0]
 	b := s.beginning(conds, sym)
+	s.steps += len(b.next) + len(s.cur)
 	for _, i := range b.next {
 		s.take(i)
 	}

@@ -42,9 +42,9 @@ type Options struct {
 	Exceeded func(plugintypes.TransactionState)
 }
 
-// maxNewStates bounds the states that one phase of one request may add to the
-// automata, beyond which what is not decided remains a candidate.
-const maxNewStates = 4096
+// maxNewStates bounds the states that one scan may add to an automaton, beyond which
+// what is not decided remains a candidate.
+const maxNewStates = 8192
 
 // Transformation reports whether a registered transformation is known.
 func (o *Options) Transformation(name string) bool {
@@ -241,12 +241,11 @@ func shows(t *seclang.Target, name string, other bool) bool {
 
 // scratch is what one Apply needs.
 type scratch struct {
-	hits   dfa.Bits
-	found  dfa.Bits // of one scan
-	texts  []text
-	at     []int
-	states int
-	work   int // that is left, in nanoseconds
+	hits  dfa.Bits
+	found dfa.Bits // of one scan
+	texts []text
+	at    []int
+	work  int // that is left, in nanoseconds
 }
 
 // remover is the part of the engine's transaction that types.Transaction lacks.
@@ -270,7 +269,7 @@ func (g *Gate) Apply(state plugintypes.TransactionState) {
 	s := g.pool.Get().(*scratch)
 	defer g.pool.Put(s)
 	s.hits.Clear()
-	s.states, s.work = maxNewStates, g.maxWork
+	s.work = g.maxWork
 	ph.probe(tx, s)
 	switch {
 	case s.work >= 0:

@@ -195,7 +195,7 @@ func (c *scanner) scan(value string, wanted dfa.Bits, s *scratch) {
 	if !s.spend(len(value) * c.automata * workScan) {
 		return
 	}
-	c.set.ScanLending(value, s.found, &s.states)
+	c.set.ScanFor(value, s.found, wanted, &s.work)
 	for i, w := range s.found {
 		s.hits[i] |= w & wanted[i]
 	}
@@ -211,6 +211,19 @@ func covers(hits, wanted dfa.Bits) bool {
 	return true
 }
 
+// Prepare makes the automata, and what they need to read texts that they explode with,
+// unless stop returns true before. See [dfa.Set.Prepare].
+func (g *Gate) Prepare(stop func() bool) {
+	for _, c := range g.scanners {
+		if stop() {
+			return
+		}
+		if c.once.Do(c.build); c.set != nil {
+			c.set.Prepare(g.automata, stop)
+		}
+	}
+}
+
 // build makes the automaton. Without memory for it every pattern may match.
 func (c *scanner) build() {
 	var b dfa.Builder
@@ -219,7 +232,7 @@ func (c *scanner) build() {
 			return
 		}
 	}
-	set, err := b.BuildShared(dfa.Options{Memory: c.memory, MaxNewStatesPerScan: 2 * maxNewStates})
+	set, err := b.BuildShared(dfa.Options{Memory: c.memory, MaxNewStatesPerScan: maxNewStates})
 	if err != nil {
 		return
 	}

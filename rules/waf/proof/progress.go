@@ -17,3 +17,14 @@ func (p *Proof) Progress() *atomic.Int64 {
 	}
 	return largest.set.Counter()
 }
+
+// Prepare makes what the automata need to read texts that they explode with, which
+// takes some tenths of a second of CPU, unless stop returns true before. See
+// [dfa.Set.Prepare].
+func (p *Proof) Prepare(stop func() bool) {
+	for _, s := range p.scans.sets {
+		if s.set != nil && !stop() {
+			s.set.Prepare(p.scans.automata, stop)
+		}
+	}
+}

@@ -55,21 +55,20 @@ type singleKind struct {
 	cached   bool
 }
 
-// maxNewStates bounds the states that one phase of one request may add to the
-// automata, beyond which what is not decided is a candidate.
-const maxNewStates = 4096
+// maxNewStates bounds the states that one scan may add to an automaton.
+const maxNewStates = 8192
 
 // scratch is the part of a Request that scans use.
 type scratch struct {
 	hits   dfa.Bits
 	found  dfa.Bits
+	wanted dfa.Bits
 	counts []int
 	texts  []text
 	at     []uint16
 	done   []uint16 // 1 + what came of a text and a transformation
 	arena  arena
 	seen   seen
-	states int
 	gaveUp bool     // a scan was not finished
 	delta  dfa.Bits // hits of one value, to be remembered
 	sub    *Request // looks at one value by itself
@@ -78,9 +77,8 @@ type scratch struct {
 
 func (s *scratch) init(all *scans) {
 	s.scans = all
-	s.hits, s.found, s.delta = make(dfa.Bits, all.words), make(dfa.Bits, all.words), make(dfa.Bits, all.words)
+	s.hits, s.found, s.delta, s.wanted = make(dfa.Bits, all.words), make(dfa.Bits, all.words), make(dfa.Bits, all.words), make(dfa.Bits, all.words)
 	s.counts = make([]int, all.counters())
-	s.states = maxNewStates
 }
 
 func (s *scratch) reset() {
@@ -88,7 +86,6 @@ func (s *scratch) reset() {
 	clear(s.counts)
 	s.seen.reset()
 	clear(s.texts[:cap(s.texts)])
-	s.states = maxNewStates
 }
 
 func (a *scans) counters() int {
@@ -363,7 +360,7 @@ func (a *scans) scanner(probes []*probe) *scanner {
 			return s
 		}
 	}
-	set, err := b.BuildShared(dfa.Options{Memory: a.automata, MaxNewStatesPerScan: 2 * maxNewStates})
+	set, err := b.BuildShared(dfa.Options{Memory: a.automata, MaxNewStatesPerScan: maxNewStates})
 	if err != nil {
 		return s
 	}
@@ -376,9 +373,6 @@ func (a *scans) scanner(probes []*probe) *scanner {
 func (a *scans) run(r *Request, n int) bool {
 	st := &a.stages[n]
 	s := &r.scan
-	if n == 2 {
-		s.states = maxNewStates
-	}
 	for i := range st.lists {
 		if !a.list(r, &st.lists[i]) {
 			return false

@@ -60,6 +60,7 @@ type node struct {
 	quick     quick
 	costs     work
 	negated   dfa.Bits // patterns that must match this very text
+	wanted    dfa.Bits // patterns that are asked of it, these among them
 }
 
 // text is what a node sees.
@@ -86,6 +87,11 @@ func newTree(probes []*probe, s source, words, number int) *tree {
 		if !x.multi {
 			stages = []int{at}
 		}
+		if x.pattern != nil {
+			for _, i := range stages {
+				t.nodes[i].want(x.id, words)
+			}
+		}
 		switch {
 		case x.pattern == nil, x.negated && t.behind(at):
 			t.asks = append(t.asks, ask{x, stages})
@@ -110,6 +116,29 @@ func newTree(probes []*probe, s source, words, number int) *tree {
 		}
 	}
 	return t
+}
+
+// want notes that a pattern is asked of the text of a node.
+func (n *node) want(id, words int) {
+	if n.wanted == nil {
+		n.wanted = make(dfa.Bits, words)
+	}
+	n.wanted.Add(id)
+}
+
+// wants returns the patterns that are asked of a text: of those nodes whose place in
+// at is number, or of all for nil.
+func (t *tree) wants(s *scratch, at []uint16, number uint16) dfa.Bits {
+	if at == nil {
+		return nil
+	}
+	s.wanted.Clear()
+	for i := range t.nodes {
+		if at[i] == number && t.nodes[i].wanted != nil {
+			s.wanted.Or(t.nodes[i].wanted)
+		}
+	}
+	return s.wanted
 }
 
 // behind reports whether a node is behind a transformation that may change any text,
@@ -315,11 +344,12 @@ func (t *tree) look(r *Request, x *text, at []uint16, number uint16) {
 	s := &r.scan
 	value := x.value
 	r.cost.Texts++
+	wanted := t.wants(s, at, number)
 	if c := t.deepScanner; x.deep && c != nil {
-		t.read(r, c, value, t.deepBits)
+		t.read(r, c, value, t.deepBits, wanted)
 	}
 	if c := t.scanner; x.shallow && c != nil {
-		ok := t.read(r, c, value, t.bits)
+		ok := t.read(r, c, value, t.bits, wanted)
 		if t.negated {
 			for i := range t.nodes {
 				n := &t.nodes[i]
@@ -351,15 +381,17 @@ func (t *tree) look(r *Request, x *text, at []uint16, number uint16) {
 }
 
 // read scans a text. Those of bits that may match become hits; what is found of all
-// patterns is left in found. It returns false if the text was not read to its end.
-func (t *tree) read(r *Request, c *scanner, value string, bits dfa.Bits) bool {
+// patterns, or of those wanted if there are many others, is left in found. It returns
+// false if the text was not read to its end.
+func (t *tree) read(r *Request, c *scanner, value string, bits, wanted dfa.Bits) bool {
 	s := &r.scan
 	r.cost.Bytes += workScan * len(value)
 	ok := false
 	if c.set != nil {
-		before := s.states
-		ok = c.set.ScanLending(value, s.found, &s.states)
-		r.cost.Bytes += workState * (before - s.states)
+		left := max(0, r.proof.maxCost-r.cost.Total())
+		r.left = left
+		ok = c.set.ScanFor(value, s.found, wanted, &r.left)
+		r.cost.Bytes += left - r.left
 	} else {
 		s.found.Clear()
 		s.found.Or(bits)

@@ -11,13 +11,12 @@ import (
 // while the work is done, so that a request ends when it has cost too much, and the
 // same request always ends at the same place.
 const (
-	workScan     = 2    // an automaton
-	workState    = 4000 // a new state of it
-	workNative   = 2    // an operator that is done here
-	workOperator = 20   // an operator of the engine
-	workExact    = 60   // the same for a rule that is left, most often an expression
-	workResult   = 1    // a text that comes of a transformation: its kinds of bytes
-	workOther    = 4    // a transformation that is not among works
+	workScan     = 2  // an automaton
+	workNative   = 2  // an operator that is done here
+	workOperator = 20 // an operator of the engine
+	workExact    = 60 // the same for a rule that is left, most often an expression
+	workResult   = 1  // a text that comes of a transformation: its kinds of bytes
+	workOther    = 4  // a transformation that is not among works
 )
 
 // work is what a transformation costs for a byte: of any text, and of one with bytes
