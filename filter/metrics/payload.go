@@ -16,8 +16,9 @@ type Payload struct {
 	// Path is the way of the request: "proved", "followed", "engine", "body", "ended",
 	// "failed".
 	Path string
-	// Cause is why a request was not proved: "rule", "shape", "cost", "proof",
-	// "panic"; empty for one that was, and without the fast engine.
+	// Cause is why a request was not proved, or with the path "engine" why it could not
+	// be followed either: "rule", "shape", "cost", "proof", "panic"; empty for one that
+	// was proved, and without the fast engine.
 	Cause string
 	// What is the number of a rule or a word; empty for none.
 	What string
@@ -29,14 +30,14 @@ const maxHandovers = 1024
 
 var (
 	descPaths     = desc("payload_requests_total", "Requests that the payload stage has judged, by the way they took.", "path")
-	descHandovers = desc("payload_handed_over_total", "Requests that were not proved clean, by what stood in the way.", "cause", "what")
+	descHandovers = desc("payload_handed_over_total", "Requests that were not proved clean, by the way they took then and what stood in the way.", "path", "cause", "what")
 )
 
 // payloadPaths are the values of the label path. The last stands for any other.
 var payloadPaths = [...]string{"proved", "followed", "engine", "body", "ended", "failed", "other"}
 
 // handover is the labels of a hand-over.
-type handover struct{ cause, what string }
+type handover struct{ path, cause, what string }
 
 // payloads counts what the payload stage did.
 type payloads struct {
@@ -56,7 +57,7 @@ func (m *Metrics) PayloadJudged(p Payload) {
 	if p.Cause == "" {
 		return
 	}
-	key := handover{p.Cause, p.What}
+	key := handover{payloadPaths[at], p.Cause, p.What}
 	s := &m.payloads
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,9 +82,9 @@ func (m *Metrics) collectPayloads(counter func(*prometheus.Desc, uint64, ...stri
 	m.payloads.mu.Unlock()
 	valid := map[handover]uint64{}
 	for key, n := range all {
-		valid[handover{strings.ToValidUTF8(key.cause, "\ufffd"), strings.ToValidUTF8(key.what, "\ufffd")}] += n
+		valid[handover{key.path, strings.ToValidUTF8(key.cause, "\ufffd"), strings.ToValidUTF8(key.what, "\ufffd")}] += n
 	}
 	for key, n := range valid {
-		counter(descHandovers, n, key.cause, key.what)
+		counter(descHandovers, n, key.path, key.cause, key.what)
 	}
 }

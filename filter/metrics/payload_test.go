@@ -13,24 +13,25 @@ func TestPayloadPathsAreCounted(t *testing.T) {
 	for _, p := range []Payload{
 		{Path: "proved"}, {Path: "proved"}, {Path: "engine", Cause: "rule", What: "942100"}, {Path: "engine", Cause: "shape", What: "json"},
 		{Path: "ended", Cause: "cost", What: "cost"}, {Path: "engine", Cause: "rule", What: "942100"}, {Path: "a new one"}, {Path: "engine"},
-		{Path: "failed", Cause: "\xff"},
+		{Path: "failed", Cause: "\xff"}, {Path: "followed", Cause: "rule", What: "942100"},
 	} {
 		m.PayloadJudged(p)
 	}
 	want := `
-# HELP moat_payload_handed_over_total Requests that were not proved clean, by what stood in the way.
+# HELP moat_payload_handed_over_total Requests that were not proved clean, by the way they took then and what stood in the way.
 # TYPE moat_payload_handed_over_total counter
-moat_payload_handed_over_total{cause="cost",what="cost"} 1
-moat_payload_handed_over_total{cause="rule",what="942100"} 2
-moat_payload_handed_over_total{cause="shape",what="json"} 1
-moat_payload_handed_over_total{cause="` + "\ufffd" + `",what=""} 1
+moat_payload_handed_over_total{cause="cost",path="ended",what="cost"} 1
+moat_payload_handed_over_total{cause="rule",path="engine",what="942100"} 2
+moat_payload_handed_over_total{cause="rule",path="followed",what="942100"} 1
+moat_payload_handed_over_total{cause="shape",path="engine",what="json"} 1
+moat_payload_handed_over_total{cause="` + "\ufffd" + `",path="failed",what=""} 1
 # HELP moat_payload_requests_total Requests that the payload stage has judged, by the way they took.
 # TYPE moat_payload_requests_total counter
 moat_payload_requests_total{path="body"} 0
 moat_payload_requests_total{path="ended"} 1
 moat_payload_requests_total{path="engine"} 4
 moat_payload_requests_total{path="failed"} 1
-moat_payload_requests_total{path="followed"} 0
+moat_payload_requests_total{path="followed"} 1
 moat_payload_requests_total{path="other"} 1
 moat_payload_requests_total{path="proved"} 2
 `
