@@ -17,6 +17,7 @@ import (
 const (
 	maxHead   = 2 << 20 // bytes; twice what net/http takes of a client
 	maxFields = 1000
+	headLines = 7 // before the fields
 )
 
 // bodyState is what the host has said of the client's body.
@@ -72,7 +73,7 @@ var (
 // header can be used; beside any other error there is nil.
 func parseHead(text string) (*head, error) {
 	h := new(head)
-	var lines [7]string
+	var lines [headLines]string
 	for i := range lines {
 		line, rest, ok := strings.Cut(text, "\n")
 		if !ok {

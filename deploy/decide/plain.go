@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,7 +25,7 @@ func (l plainListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &plainConn{Conn: c, handler: l.handler}, nil
+	return &plainConn{Conn: c, io: quiet(c), handler: l.handler}, nil
 }
 
 // plainConn is a connection of a host that answers by itself the questions about
@@ -33,6 +34,7 @@ func (l plainListener) Accept() (net.Conn, error) {
 // question, and each of them is one more wake-up: half of what a decision costs.
 type plainConn struct {
 	net.Conn
+	io      io.ReadWriter // of Conn; not used while the server reads or writes
 	handler *Handler
 	session *session
 	closing *atomic.Bool // of the server
@@ -42,6 +44,7 @@ type plainConn struct {
 	raw   bool
 	given atomic.Bool // the server has got a question, and so knows when it is idle
 	w     plainWriter
+	part  []byte // of a brief question that has not come as a whole
 
 	answering sync.Mutex // held while a question is answered
 	closed    bool       // guarded by answering
@@ -53,15 +56,19 @@ func (c *plainConn) Read(p []byte) (int, error) {
 		if c.closing.Load() && !c.given.Load() {
 			return 0, io.EOF
 		}
-		n, err := c.Conn.Read(p)
+		n, err := c.io.Read(p)
 		if n == 0 || err != nil {
 			return n, err
 		}
-		text, ok := cutPlain(p[:n])
-		if !ok || !c.answer(text) {
-			c.raw = true
-			c.given.Store(true)
-			return n, nil
+		switch {
+		case c.part != nil || begins(p[:n], briefBegin):
+			c.brief(p[:n])
+		default:
+			if text, ok := cutPlain(p[:n]); !ok || !c.answer(text) {
+				c.raw = true
+				c.given.Store(true)
+				return n, nil
+			}
 		}
 		if c.w.err != nil {
 			return 0, c.w.err
@@ -121,21 +128,26 @@ func (c *plainConn) answer(text []byte) bool {
 	if err != nil || q.hasBody {
 		return false
 	}
+	c.reply(func() { c.handler.judge(&c.w, plainPost, q, c.session) })
+	return true
+}
+
+// reply writes what judge has said to c.w, which has begun anew.
+func (c *plainConn) reply(judge func()) {
 	c.answering.Lock()
 	defer c.answering.Unlock()
 	if c.closed { // nothing is decided of which nobody would hear
 		c.w.err = net.ErrClosed
-		return true
+		return
 	}
 	c.session.release(0) // the host asks on, so the last request has ended
 	c.w.reset()
-	c.handler.judge(&c.w, plainPost, q, c.session)
-	c.w.send(c.Conn)
-	return true
+	judge()
+	c.w.send(c.io)
 }
 
 // plainPost stands for the question in which a head has come.
-var plainPost = new(http.Request)
+var plainPost = &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/v1/decide"}, ProtoMajor: 1, ProtoMinor: 1}
 
 // plainWriter writes the answer to a host as one piece.
 type plainWriter struct {

@@ -16,17 +16,17 @@ import (
 )
 
 const (
-	maxIdle   = 256      // connections that are kept for the next question
-	maxHead   = 16 << 10 // bytes of a head for which a connection keeps memory
+	maxFields = 16 << 10 // bytes of fields for which a connection keeps memory for long
 	maxAnswer = 1 << 20  // bytes of a daemon's answer
 	pause     = 5 * time.Millisecond
 )
 
-// plain is a question about a request without a body: the length of its head and of
-// the line end behind it, and the head. withBody is the beginning of one about a
-// request with a body. nothing is the commonest answer: the request passes, and
+// brief is a brief question, about a request without a body. plain is one in HTTP: the
+// length of its head and of the line end behind it, and the head. withBody is the
+// beginning of one about a request with a body. nothing is the commonest answer: the request passes, and
 // nothing of it is to be changed.
 const (
+	brief    = "MOAT/1\n%s\n%s\n%s\n%s\n%s\n-\n%s\n%s\r\n"
 	post     = "POST /v1/decide HTTP/1.1\r\nHost: moat\r\nMoat-Protocol: 1\r\nMoat-Head: %[1]d\r\n"
 	plain    = post + "Content-Length: %[1]d\r\n\r\n%[2]s\r\n"
 	withBody = post + "Transfer-Encoding: chunked\r\nTrailer: Moat-Body\r\n\r\n%[1]x\r\n"
@@ -37,10 +37,10 @@ const (
 // of Traefik's configuration.
 type daemon struct {
 	path string
+	idle sync.Pool // of *link; what is not used in two rounds of the collector is closed
 
 	mu     sync.Mutex
-	idle   []*link // the one that was used last is the last
-	gone   bool    // a request has waited in vain, and nobody could connect since
+	gone   bool // a request has waited in vain, and nobody could connect since
 	told   time.Time
 	untold int // requests without a decision since then
 }
@@ -65,17 +65,20 @@ func daemonAt(path string) *daemon {
 // link is a connection to a daemon: one exchange at a time.
 type link struct {
 	conn   net.Conn
-	head   *bytes.Buffer // of the question in ServeHTTP
+	fields *bytes.Buffer // of the question in ServeHTTP
 	answer []byte        // to it, or its beginning
 	renew  time.Time     // when the deadline is to be moved; that costs more than a comparison
 	used   bool
 }
 
 // renew moves the deadline of a connection: an exchange that begins until a quarter
-// of the time is over has the rest of it.
+// of the time is over has the rest of it. What one long question has taken is given back.
 func renew(l *link, now time.Time, timeout time.Duration) {
 	_ = l.conn.SetDeadline(now.Add(timeout)) // a fault comes back from the next read
 	l.renew = now.Add(timeout / 4)
+	if l.fields.Cap() > maxFields {
+		l.fields = new(bytes.Buffer)
+	}
 }
 
 func (d *daemon) dial(timeout time.Duration) (*link, error) {
@@ -90,7 +93,7 @@ func (d *daemon) dial(timeout time.Duration) (*link, error) {
 }
 
 func newLink(conn net.Conn) *link {
-	return &link{conn: conn, head: new(bytes.Buffer), answer: make([]byte, len(nothing)+1)}
+	return &link{conn: conn, fields: new(bytes.Buffer), answer: make([]byte, len(nothing)+1)}
 }
 
 // put gives a connection back after an exchange; l is nil if it cannot be used again.
@@ -99,24 +102,16 @@ func (d *daemon) put(l *link) {
 		return
 	}
 	l.used = true
-	d.mu.Lock() // Yaegi's select is not fit for several goroutines
-	keep := len(d.idle) < maxIdle
-	if keep {
-		d.idle = append(d.idle, l)
-	}
-	d.mu.Unlock()
-	if !keep {
-		_ = l.conn.Close()
-	}
+	d.idle.Put(l)
 }
 
-// drop closes every idle connection.
+// drop closes the idle connections.
 func (d *daemon) drop() {
-	d.mu.Lock()
-	idle := d.idle
-	d.idle = nil
-	d.mu.Unlock()
-	for _, l := range idle {
+	for {
+		l, ok := d.idle.Get().(*link)
+		if !ok {
+			return
+		}
 		_ = l.conn.Close()
 	}
 }
@@ -145,20 +140,15 @@ func (d *daemon) after(l *link, in *bufio.Reader, res *http.Response) *link {
 func (m *Moat) ask(start time.Time, head []byte, body *sentBody, err error) (*link, *http.Response, []byte, error) {
 	d := m.daemon
 	var waited time.Duration // for the client
+	began := time.Now()
 	for {
 		if err != nil && time.Since(start)-waited >= m.timeout {
 			d.lost()
 			return nil, nil, nil, err
 		}
-		var l *link
-		d.mu.Lock()
-		if n := len(d.idle); n > 0 {
-			l = d.idle[n-1]
-			d.idle = d.idle[:n-1]
-		}
-		d.mu.Unlock()
 		err = nil
-		if l == nil {
+		l, ok := d.idle.Get().(*link)
+		if !ok {
 			l, err = d.dial(m.timeout)
 		}
 		if err == nil {
@@ -183,7 +173,7 @@ func (m *Moat) ask(start time.Time, head []byte, body *sentBody, err error) (*li
 				continue
 			}
 		}
-		if d.hopeless(m.pass) || time.Since(start)-waited+pause > m.retry {
+		if d.hopeless(m.pass) || time.Since(began)-waited+pause > m.retry {
 			d.lost()
 			return nil, nil, nil, err
 		}

@@ -86,7 +86,8 @@ type world struct {
 	socket string
 	daemon *http.Server
 
-	release func() // takes the socket file away
+	accepted atomic.Int64 // connections
+	release  func()       // takes the socket file away
 }
 
 func newWorld(t testing.TB, conceals bool) *world {
@@ -120,6 +121,7 @@ func (w *world) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l = countingListener{l, &w.accepted}
 	w.release = release
 	w.daemon = decide.NewServer(decide.New(decide.Options{Engine: w.engine}), "unix", nil, nil)
 	go func(s *http.Server) {
@@ -127,6 +129,21 @@ func (w *world) start(t testing.TB) {
 			t.Error(err)
 		}
 	}(w.daemon)
+}
+
+// countingListener counts the connections that it accepts.
+type countingListener struct {
+	net.Listener
+	n *atomic.Int64
+}
+
+// Accept implements net.Listener.
+func (l countingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.n.Add(1)
+	}
+	return c, err
 }
 
 func (w *world) stop(t testing.TB) {

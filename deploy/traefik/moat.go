@@ -16,6 +16,7 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -60,6 +61,7 @@ func CreateConfig() *Config {
 type Moat struct {
 	next     http.Handler
 	daemon   *daemon
+	idle     *sync.Pool // of the daemon
 	pass     bool
 	timeout  time.Duration
 	retry    time.Duration
@@ -99,6 +101,7 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (htt
 	if m.maxBody > 0 {
 		m.words += " max=" + strconv.FormatInt(m.maxBody, 10)
 	}
+	m.idle = &m.daemon.idle
 	m.wordsTLS = m.words + " tls"
 	return m, nil
 }
@@ -107,56 +110,38 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (htt
 // needs and nothing else: for each variable and each intermediate value of a
 // function the interpreter allocates memory whenever it is called, used or not.
 func (m *Moat) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	start := time.Now()
-	d := m.daemon
-	var l *link
-	if r.ContentLength == 0 && r.Trailer == nil && r.RequestURI != "" {
-		d.mu.Lock()
-		if n := len(d.idle); n > 0 {
-			l = d.idle[n-1]
-			d.idle = d.idle[:n-1]
-		}
-		d.mu.Unlock()
-	}
-	if l == nil {
-		judge(m, rw, r, start, nil)
+	if r.ContentLength != 0 || r.Trailer != nil || r.RequestURI == "" {
+		judge(m, rw, r, time.Now(), nil)
 		return
 	}
-	if start.After(l.renew) {
-		renew(l, start, m.timeout)
+	l, ok := m.idle.Get().(*link)
+	if !ok {
+		judge(m, rw, r, time.Now(), nil)
+		return
+	}
+	if time.Since(l.renew) > 0 {
+		renew(l, time.Now(), m.timeout)
 	}
 	words := m.words
 	if r.TLS != nil {
 		words = m.wordsTLS
 	}
-	l.head.Reset()
-	fmt.Fprintf(l.head, "%s\n%s\n%s\n%s\n%s\n-\n%s\n", r.Method, r.RequestURI, r.Proto, r.Host, r.RemoteAddr, words)
-	_ = r.Header.Write(l.head) // a Buffer takes everything
-	size := l.head.Len() + 2
-	fmt.Fprintf(l.conn, plain, size, l.head) // a fault comes back from the read
+	l.fields.Reset()
+	_ = r.Header.Write(l.fields)                                                                       // a Buffer takes everything; the fields are as they are, but sorted
+	fmt.Fprintf(l.conn, brief, r.Method, r.RequestURI, r.Proto, r.Host, r.RemoteAddr, words, l.fields) // a fault comes back from the read
 	n, err := l.conn.Read(l.answer)
 	if string(l.answer[:n]) != nothing {
-		otherwise(m, rw, r, start, l, n, err)
+		otherwise(m, rw, r, l, n, err)
 		return
 	}
-	if size > maxHead {
-		l.head = new(bytes.Buffer)
-	}
-	d.mu.Lock() // Yaegi's select is not fit for several goroutines
-	if len(d.idle) < maxIdle {
-		d.idle = append(d.idle, l)
-		l = nil
-	}
-	d.mu.Unlock()
-	if l != nil {
-		_ = l.conn.Close()
-	}
+	m.idle.Put(l)
 	m.next.ServeHTTP(rw, r)
 }
 
 // otherwise goes on where ServeHTTP has got another answer than the commonest, of
 // which n bytes are there, or a fault.
-func otherwise(m *Moat, rw http.ResponseWriter, r *http.Request, start time.Time, l *link, n int, err error) {
+func otherwise(m *Moat, rw http.ResponseWriter, r *http.Request, l *link, n int, err error) {
+	start := l.renew.Add(-m.timeout / 4) // the time of the exchange counts from there
 	if n > 0 {
 		var res *http.Response
 		in := bufio.NewReader(io.MultiReader(bytes.NewReader(l.answer[:n]), l.conn))
@@ -171,10 +156,6 @@ func otherwise(m *Moat, rw http.ResponseWriter, r *http.Request, start time.Time
 		}
 	}
 	m.daemon.fail(l, err)
-	if errors.Is(err, errRefused) {
-		m.undecided(rw, r, nil, err)
-		return
-	}
 	judge(m, rw, r, start, err)
 }
 

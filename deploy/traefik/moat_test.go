@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -77,8 +78,10 @@ func TestVerdicts(t *testing.T) {
 			}
 		})
 	}
-	if n := len(daemonAt(w.socket).idle); n != 1 {
-		t.Errorf("%d connections were used for requests one after the other", n)
+	// One for each processor at most, and now and then another: the race detector drops
+	// a quarter of what is kept.
+	if n, most := w.accepted.Load(), w.stage.decided.Load()/2+int64(runtime.GOMAXPROCS(0)); n > most {
+		t.Errorf("%d connections were used for %d requests one after the other", n, w.stage.decided.Load())
 	}
 }
 
