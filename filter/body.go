@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 )
 
@@ -74,13 +75,34 @@ func (r *Request) ReadBody(limit int64) (data []byte, whole bool, err error) {
 	return b, true, nil
 }
 
+// trustedLength is how many bytes of an announced length are taken at its word.
+const trustedLength = 16 << 10
+
+// beginning is the first bytes of a body that is longer.
+type beginning [trustedLength + 1]byte
+
+var beginnings = sync.Pool{New: func() any { return new(beginning) }}
+
 // fill reads limit bytes and one more, which tells a body that fits exactly from
 // one that does not.
 func (r *Request) fill(src io.Reader, limit int64) (b []byte, err error) {
 	// The announced length saves growing, and is a client's word: it is taken
 	// up to a bound only. No client holds more than it has sent, but for this.
-	const first, trustedLength = 512, 16 << 10
-	b = make([]byte, 0, max(first, min(r.HTTP.ContentLength, limit, trustedLength)+1))
+	const first = 512
+	if size := min(r.HTTP.ContentLength, limit); size <= trustedLength {
+		b = make([]byte, 0, max(first, size+1))
+	} else {
+		// The beginning of what most likely takes more is read into memory that is
+		// used again: it moves on as soon as the rest comes.
+		start := beginnings.Get().(*beginning)
+		b = start[:0]
+		defer func() {
+			if cap(b) == len(start) && &b[:1][0] == &start[0] {
+				b = bytes.Clone(b)
+			}
+			beginnings.Put(start)
+		}()
+	}
 	for {
 		if int64(len(b)) > limit {
 			return b, nil
