@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/traefik/traefik/v3/pkg/config/dynamic"
@@ -34,6 +35,7 @@ func newProxy(server string) (http.Handler, error) {
 	}
 	return &httputil.ReverseProxy{
 		Transport:     transport,
+		BufferPool:    copyBuffers,
 		FlushInterval: 100 * time.Millisecond,
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"} {
@@ -61,6 +63,19 @@ func newProxy(server string) (http.Handler, error) {
 		},
 	}, nil
 }
+
+// bufferPool holds what answers are copied through, in the size of Traefik's own
+// (its package proxy/httputil). Without it the collector would run several times as
+// often as in Traefik, at a price that depends on how much memory a plugin keeps.
+type bufferPool struct{ pool sync.Pool }
+
+var copyBuffers = &bufferPool{sync.Pool{New: func() any { return new([32 << 10]byte) }}}
+
+// Get implements httputil.BufferPool.
+func (b *bufferPool) Get() []byte { return b.pool.Get().(*[32 << 10]byte)[:] }
+
+// Put implements httputil.BufferPool.
+func (b *bufferPool) Put(p []byte) { b.pool.Put((*[32 << 10]byte)(p)) }
 
 // newBasicAuth stands for Traefik's middleware of this name, with passwords hashed by
 // bcrypt. Its answer is that of Traefik.
