@@ -117,6 +117,12 @@ func printFast(w io.Writer, file string, f *policy.FastEngine) {
 	for _, c := range f.Costly {
 		fmt.Fprintf(w, "%s: engine fast: rule %d sends requests through the engine: %s\n", file, c.Rule, c.Reason)
 	}
+	for _, c := range f.CostlyMatched {
+		fmt.Fprintf(w, "%s: engine fast: rule %d sends the requests that it matches through the engine: %s\n", file, c.Rule, c.Reason)
+	}
+	if f.Unfit > 0 {
+		fmt.Fprintf(w, "%s: engine fast: waf.memory has no room for %d automata: their rules are held against every value\n", file, f.Unfit)
+	}
 }
 
 func checkOne(file string) checked {

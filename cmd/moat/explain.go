@@ -254,7 +254,7 @@ func whyNot(j waf.Judged) string {
 	case j.Cause == "":
 		return ""
 	case j.Cause == "shape":
-		return "the request is not taken apart without the engine: " + j.What
+		return "the request is not taken apart without the engine: " + shape(j.What)
 	case j.Cause == "cost":
 		return "it would cost too much"
 	case j.Cause == "panic":
@@ -265,6 +265,26 @@ func whyNot(j waf.Judged) string {
 		return fmt.Sprintf("rule %d: %s", j.Rule, j.What)
 	}
 	return j.What
+}
+
+// shapes are the words of package view, as an operator reads them.
+var shapes = map[string]string{
+	"arguments": "more arguments, fields or parts than the limit, or very many",
+	"header":    "a field name that could be folded to another one",
+	"size":      "a body over the engine's limit",
+	"processor": "a body parser that a rule has chosen",
+	"json":      "JSON that does not parse, or is deeply nested",
+	"multipart": "multipart that two parsers could read differently",
+	"xml":       "XML that does not parse, or with more than elements and text",
+	"forced":    "a rule wants REQUEST_BODY for every type",
+}
+
+// shape returns what a word for a shape means.
+func shape(word string) string {
+	if text, ok := shapes[word]; ok {
+		return text
+	}
+	return word
 }
 
 // print writes the report as text.
@@ -328,7 +348,14 @@ func (p *explainedPayload) print(w io.Writer) {
 	case p.Proved:
 		fmt.Fprintln(w, "          proved: no rule can match, the engine is not asked")
 	case p.NotProved != "":
-		fmt.Fprintf(w, "          not proved: %s\n", p.NotProved)
+		fmt.Fprintf(w, "          not proved: %s", p.NotProved)
+		switch p.Path {
+		case waf.PathFollowed.String():
+			fmt.Fprint(w, "; judged without the engine all the same")
+		case waf.PathEngine.String():
+			fmt.Fprint(w, "; judged by the engine")
+		}
+		fmt.Fprintln(w)
 	}
 	fmt.Fprintf(w, "          body as %s", p.Body)
 	if p.Processor != "" && p.Processor != "URLENCODED" && !strings.EqualFold(p.Processor, p.Body) {

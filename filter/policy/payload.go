@@ -89,6 +89,12 @@ type FastEngine struct {
 	// Costly are the rules because of which requests that reach them go through the
 	// engine, in the order of their numbers.
 	Costly []CostlyRule `json:"costly,omitempty"`
+	// CostlyMatched are the rules because of which the requests that they match, or match
+	// a part of, go through the engine.
+	CostlyMatched []CostlyRule `json:"costly_if_matched,omitempty"`
+	// Unfit is how many automata waf.memory has no room for: each of their rules is held
+	// against every value.
+	Unfit int `json:"unfit,omitempty"`
 	// Always is how many rules the engine evaluates for every request that it gets.
 	Always int `json:"always"`
 }
@@ -104,12 +110,18 @@ func fastSummary(s *waf.Stage, fast bool) *FastEngine {
 	if !fast {
 		return nil
 	}
-	f := &FastEngine{ProofOff: s.ProofOff(), GateOff: s.GateOff(), Always: len(s.Candidates())}
-	unproved := s.Unproved()
-	for _, rule := range slices.Sorted(maps.Keys(unproved)) {
-		f.Costly = append(f.Costly, CostlyRule{rule, unproved[rule]})
+	return &FastEngine{
+		ProofOff: s.ProofOff(), GateOff: s.GateOff(), Costly: costly(s.Unproved()), CostlyMatched: costly(s.Unfollowed()),
+		Unfit: s.Unfit(), Always: len(s.Candidates()),
 	}
-	return f
+}
+
+// costly returns rules and reasons in the order of the numbers.
+func costly(reasons map[int]string) (all []CostlyRule) {
+	for _, rule := range slices.Sorted(maps.Keys(reasons)) {
+		all = append(all, CostlyRule{rule, reasons[rule]})
+	}
+	return all
 }
 
 // addPayloadFaults reports what the payload stage found, faults of the policy's

@@ -3,6 +3,7 @@ package waf
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -173,6 +174,29 @@ func (s *Stage) Unproved() map[int]string {
 		return nil
 	}
 	return s.loaded.proof.Reasons()
+}
+
+// Unfollowed returns the rules because of which a request that they match, or match a
+// part of, is evaluated by the engine, with the reason; nil without Config.Fast. Those
+// of Unproved are not among them.
+func (s *Stage) Unfollowed() map[int]string {
+	p := s.loaded.follow
+	if p == nil {
+		return nil
+	}
+	unfollowed := p.Matched()
+	maps.Copy(unfollowed, p.Reasons())
+	maps.DeleteFunc(unfollowed, func(rule int, _ string) bool { return s.loaded.proof.Reasons()[rule] != "" })
+	return unfollowed
+}
+
+// Unfit returns how many automata there is no Config.Memory for, so that their patterns
+// are held against every value one by one; 0 without Config.Fast.
+func (s *Stage) Unfit() int {
+	if s.loaded.follow == nil {
+		return 0
+	}
+	return s.loaded.proof.Unfit() + s.loaded.follow.Unfit()
 }
 
 // GateOff returns why rules that cannot match are evaluated all the same; empty if
