@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/moatwaf/moat/rules/waf/view"
 )
 
 // TestCleanTextsAgree holds the table against a map of all that was ever put into it,
@@ -91,5 +93,23 @@ func BenchmarkCleanTexts(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		c.has(5, 1, "mint, lemon caddy")
+	}
+}
+
+// A block that is used again knows nothing of the pairs that it held before.
+func TestFetchForgetsPairsBefore(t *testing.T) {
+	a := &scans{}
+	a.clean.init(1 << 12)
+	a.memory.init(1<<20, 1)
+	k := &listKind{other: &slot{values: &tree{number: 1}, names: &tree{number: 2}}}
+	long := strings.Repeat("x", maxCachedName+1)
+	var b block
+	a.fetch(k, []view.Pair{{Name: "a", Value: "b"}}, &b)
+	if want := a.memory.hash(1, "", "b"); b[0].value != want || b[0].name != a.memory.hash(2, "", "a") {
+		t.Errorf("short texts: %x and %x, want their hashes", b[0].value, b[0].name)
+	}
+	a.fetch(k, []view.Pair{{Name: long, Value: long}}, &b)
+	if b[0].value != 0 || b[0].name != 0 {
+		t.Errorf("long texts: %x and %x, want no hash", b[0].value, b[0].name)
 	}
 }

@@ -451,7 +451,7 @@ func (a *scans) fetch(k *listKind, pairs []view.Pair, b *block) {
 	for i := range pairs {
 		p := &pairs[i]
 		sl := k.of(p.Name)
-		b[i].slot = sl
+		b[i].slot, b[i].value, b[i].name = sl, 0, 0
 		if sl.values != nil && len(p.Value) <= maxClean {
 			b[i].value = a.memory.hash(sl.values.number, "", p.Value)
 			a.clean.fetch(b[i].value)
