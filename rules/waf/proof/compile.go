@@ -440,7 +440,7 @@ func (c *compiler) ctl(l *link, s string) string {
 			out.except = except{key: strings.ToLower(key)}
 		}
 	default:
-		return "ctl:" + name + " is not known"
+		return "ctl:" + name + " is left to the engine"
 	}
 	l.actions = append(l.actions, out)
 	return ""
