@@ -69,19 +69,48 @@ func (a *recorder) write(w http.ResponseWriter) {
 	_, _ = w.Write(b.Bytes()) // the host is gone: there is nobody left to tell
 }
 
+// field is a field of the client as it came.
+type field struct {
+	name   string
+	values []string
+}
+
+// fieldsOf returns a copy of a header to hold it against later. It takes two pieces
+// of memory, where a clone takes a table.
+func fieldsOf(header http.Header) []field {
+	n := 0
+	for _, values := range header {
+		n += len(values)
+	}
+	fields, all := make([]field, 0, len(header)), make([]string, 0, n)
+	for name, values := range header {
+		from := len(all)
+		all = append(all, values...)
+		fields = append(fields, field{name, all[from:]})
+	}
+	return fields
+}
+
 // tellRequest tells what has become of the client's header on the way to the
 // upstream.
-func tellRequest(out http.Header, before http.Header, hr *http.Request) {
-	for name, values := range before {
-		now, ok := hr.Header[name]
-		if ok && slices.Equal(now, values) {
+func tellRequest(out http.Header, before []field, hr *http.Request) {
+	left := 0 // fields that are there as they were, or with other values
+	for _, f := range before {
+		now, ok := hr.Header[f.name]
+		if ok {
+			left++
+		}
+		if ok && slices.Equal(now, f.values) {
 			continue
 		}
-		out["Moat-Remove"] = append(out["Moat-Remove"], name)
-		set(out, name, now)
+		out["Moat-Remove"] = append(out["Moat-Remove"], f.name)
+		set(out, f.name, now)
+	}
+	if left == len(hr.Header) {
+		return
 	}
 	for name, values := range hr.Header {
-		if _, ok := before[name]; !ok {
+		if !slices.ContainsFunc(before, func(f field) bool { return f.name == name }) {
 			out["Moat-Remove"] = append(out["Moat-Remove"], name) // of a host that spells it in another way
 			set(out, name, values)
 		}

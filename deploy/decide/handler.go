@@ -181,7 +181,7 @@ func (h *Handler) decide(w http.ResponseWriter, post *http.Request) {
 func (h *Handler) judge(w http.ResponseWriter, post *http.Request, q *head, session *session) {
 	rec := &recorder{header: make(http.Header), below: w}
 	hr := q.request(post, rec)
-	before := hr.Header.Clone()
+	before := fieldsOf(hr.Header)
 	rw, decided, done := nethttp.Receive(rec, hr)
 	defer done()
 	r := filter.NewRequest(hr, time.Now())

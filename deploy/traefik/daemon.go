@@ -73,7 +73,8 @@ type link struct {
 
 // renew moves the deadline of a connection: an exchange that begins until a quarter
 // of the time is over has the rest of it. What one long question has taken is given back.
-func renew(l *link, now time.Time, timeout time.Duration) {
+func renew(l *link, timeout time.Duration) {
+	now := time.Now()
 	_ = l.conn.SetDeadline(now.Add(timeout)) // a fault comes back from the next read
 	l.renew = now.Add(timeout / 4)
 	if l.fields.Cap() > maxFields {
@@ -286,7 +287,7 @@ func (d *daemon) report(l *link, timeout time.Duration, w *watcher) {
 	if l == nil {
 		return
 	}
-	renew(l, time.Now(), timeout)
+	renew(l, timeout)
 	_, err := io.WriteString(l.conn, "POST /v1/report HTTP/1.1\r\nHost: moat\r\nMoat-Protocol: 1\r\nMoat-Status: "+strconv.Itoa(w.status)+"\r\nContent-Length: 0\r\n\r\n")
 	if err == nil {
 		in := bufio.NewReaderSize(l.conn, 512)

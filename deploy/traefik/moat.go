@@ -110,17 +110,16 @@ func New(_ context.Context, next http.Handler, config *Config, name string) (htt
 // needs and nothing else: for each variable and each intermediate value of a
 // function the interpreter allocates memory whenever it is called, used or not.
 func (m *Moat) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	if r.ContentLength != 0 || r.Trailer != nil || r.RequestURI == "" {
-		judge(m, rw, r, time.Now(), nil)
-		return
+	var l *link
+	if r.ContentLength == 0 && r.Trailer == nil && r.RequestURI != "" {
+		l, _ = m.idle.Get().(*link)
 	}
-	l, ok := m.idle.Get().(*link)
-	if !ok {
-		judge(m, rw, r, time.Now(), nil)
+	if l == nil {
+		judge(m, rw, r)
 		return
 	}
 	if time.Since(l.renew) > 0 {
-		renew(l, time.Now(), m.timeout)
+		renew(l, m.timeout)
 	}
 	words := m.words
 	if r.TLS != nil {
@@ -156,12 +155,17 @@ func otherwise(m *Moat, rw http.ResponseWriter, r *http.Request, l *link, n int,
 		}
 	}
 	m.daemon.fail(l, err)
-	judge(m, rw, r, start, err)
+	judgeSince(m, rw, r, start, err)
 }
 
 // judge asks about a request, however often and with whatever body, and does what
-// the daemon says. err is of a question that was asked before, since start.
-func judge(m *Moat, rw http.ResponseWriter, r *http.Request, start time.Time, err error) {
+// the daemon says.
+func judge(m *Moat, rw http.ResponseWriter, r *http.Request) {
+	judgeSince(m, rw, r, time.Now(), nil)
+}
+
+// judgeSince does it after a question that was asked since start, which err became of.
+func judgeSince(m *Moat, rw http.ResponseWriter, r *http.Request, start time.Time, err error) {
 	var body *sentBody
 	length := "-"
 	if r.ContentLength != 0 {
