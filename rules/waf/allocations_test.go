@@ -1,0 +1,42 @@
+package waf
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/moatwaf/moat/filter"
+)
+
+// TestAllocationsOfJSON holds that a document of 60 KB that is proved clean takes as
+// many allocations as one of 4 KB.
+func TestAllocationsOfJSON(t *testing.T) {
+	if raceSlows {
+		t.Skip("the race detector allocates")
+	}
+	s := mustNew(t, Config{Fast: true})
+	allocations := func(size int) float64 {
+		var body strings.Builder
+		body.WriteString(`{"items":[`)
+		for i := 0; body.Len() < size; i++ {
+			fmt.Fprintf(&body, `{"sku":"TEA-%04d","text":"%s"},`, i, strings.Repeat("mint honey ", 12))
+		}
+		document := strings.TrimSuffix(body.String(), ",") + "]}"
+		ask := func() {
+			r := filter.NewRequest(chrome("POST", "/api", document, "application/json"), testTime)
+			r.Client = r.Peer
+			if d, err := s.Check(r); err != nil || d.Verdict != filter.Continue {
+				t.Fatalf("%d bytes: %v, %v, want it to pass", size, d, err)
+			}
+			r.Release()
+		}
+		for range 3 {
+			ask()
+		}
+		return testing.AllocsPerRun(50, ask)
+	}
+	small, large := allocations(4<<10), allocations(60<<10)
+	if large > small+2 {
+		t.Errorf("%v allocations for 4 KB, %v for 60 KB: want no more", small, large)
+	}
+}
