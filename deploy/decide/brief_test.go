@@ -1,6 +1,8 @@
 package decide
 
 import (
+	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -110,3 +112,38 @@ func TestBriefFaults(t *testing.T) {
 		})
 	}
 }
+
+// FuzzBrief: a brief question is answered as the same head in HTTP is, and what is
+// no head is not decided about.
+func FuzzBrief(f *testing.F) {
+	f.Add(question("GET", "/", "-", "", ""))
+	f.Add(question("GET", "/blocked", "-", "tls host=traefik report wait", "Accept: */*\nX-Real-Ip: 203.0.113.7\n"))
+	f.Add(question("GET", "/%zz", "-", "", ""))
+	f.Add(question("POST", "/", "4", "", ""))
+	f.Add("GET\n/\nHTTP/1.1\n\n\n-\n\n\r\n\r\n")
+	f.Add("\n\r\n")
+	h := New(Options{Engine: passing()})
+	f.Fuzz(func(t *testing.T, head string) {
+		if !briefEnds([]byte(head)) {
+			return
+		}
+		conn := new(answers)
+		c := &plainConn{io: conn, handler: h, session: new(session)}
+		c.brief([]byte(briefBegin + head))
+		brief, err := http.ReadResponse(bufio.NewReader(&conn.Buffer), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := parseHead(head)
+		if err == nil && q.hasBody {
+			return
+		}
+		long := post(h, "/v1/decide", head, "", nil)
+		if brief.StatusCode != long.Code || brief.Header.Get("Moat-Verdict") != long.Header().Get("Moat-Verdict") || brief.Header.Get("Moat-Status") != long.Header().Get("Moat-Status") {
+			t.Errorf("%s %v\nin HTTP: %d %v", brief.Status, brief.Header, long.Code, long.Header())
+		}
+	})
+}
+
+// answers keeps what is written.
+type answers struct{ bytes.Buffer }
