@@ -11,7 +11,7 @@ import (
 // TestAllocationsOfJSON holds that a document of 60 KB that is proved clean takes as
 // many allocations as one of 4 KB.
 func TestAllocationsOfJSON(t *testing.T) {
-	if raceSlows {
+	if raceSlows > 1 {
 		t.Skip("the race detector allocates")
 	}
 	s := mustNew(t, Config{Fast: true})
