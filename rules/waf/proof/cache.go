@@ -170,8 +170,12 @@ func (a *scans) cachedPair(r *Request, k *listKind, p *view.Pair) {
 	if sl.values != nil {
 		sl.values.scan(r, p.Name, p.Value)
 	}
-	if sl.names != nil {
+	switch {
+	case sl.names == nil:
+	case again || len(p.Name) > maxCachedName:
 		sl.names.scan(r, p.Name, p.Name)
+	default: // the value is new, the name most likely is not
+		a.cachedText(r, sl.names, p.Name, c.hash(sl.names.number, "", p.Name))
 	}
 	if !again {
 		return

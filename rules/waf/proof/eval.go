@@ -3,9 +3,11 @@ package proof
 import (
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/corazawaf/coraza/v3/types/variables"
 
+	"github.com/moatwaf/moat/rules/waf/gate"
 	"github.com/moatwaf/moat/rules/waf/view"
 )
 
@@ -47,6 +49,10 @@ type Request struct {
 	cost  Cost
 	exact int // what the engine's operators have cost
 	left  int // of the cost, while an operator takes of it
+
+	// lowered holds texts that rules which are run have turned to lower case. They
+	// stay until the end, since captures are parts of them.
+	lowered arena
 }
 
 // hidden is a target that a rule has taken from others.
@@ -156,8 +162,16 @@ func (r *Request) test(l *link, arg string, v variables.RuleVariable, name, valu
 		r.match(l, found{v, name, text})
 	}
 	for i, f := range l.transforms {
-		if trig := l.triggers[i]; trig != 0 && touchOf(text)&trig == 0 {
-			continue
+		if trig := l.triggers[i]; trig != 0 {
+			touch := touchOf(text)
+			if touch&trig == 0 {
+				continue
+			}
+			if !l.multi && touch&gate.TouchHigh == 0 && strings.EqualFold(l.names[i], "lowercase") {
+				r.cost.Bytes += workOther * len(text)
+				text, _ = quickLower(&r.lowered, text, touch)
+				continue
+			}
 		}
 		out, changed, err := f(text)
 		r.cost.Bytes += workOther * len(text)
@@ -434,7 +448,20 @@ func (t *target) selects(s source, name string) bool {
 	case t.key == "":
 		return true
 	}
-	return len(name) >= len(t.key)/4 && lower(name) == t.key
+	return lowersTo(name, t.key)
+}
+
+// lowersTo reports whether lower(name) is key.
+func lowersTo(name, key string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= utf8.RuneSelf:
+			return lower(name) == key
+		case i >= len(key) || lowerByte[c] != key[i]:
+			return false
+		}
+	}
+	return len(name) == len(key)
 }
 
 // singleValue returns the value of a variable that has one.
@@ -539,7 +566,7 @@ func (r *Request) token(t *token) (string, bool) {
 	value, n := "", 0
 	for _, s := range list {
 		for _, p := range r.view.List(s.variable) {
-			if lower(p.Name) == t.key {
+			if lowersTo(p.Name, t.key) {
 				if n == 0 {
 					value = p.Value
 				} else if p.Value != value {

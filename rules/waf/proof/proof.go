@@ -277,6 +277,7 @@ func (r *Request) End() {
 	r.failed, r.unknown, r.rule, r.cost = "", false, nil, Cost{}
 	r.exact = 0
 	r.found = r.found[:0]
+	r.lowered.reset()
 	r.scan.reset()
 	r.proof.pool.Put(r)
 }

@@ -445,6 +445,7 @@ func (r *Request) matchesAlone(x *probe, s source, name, value string) bool {
 	r.cost.Tests++
 	sub.tx.reset()
 	clear(sub.matches)
+	sub.lowered.reset()
 	*sub.only = single{}
 	return hit
 }
