@@ -20,6 +20,16 @@ type payload struct {
 	dear bool
 	// whole says that data is XML as the client sent it; see settle.
 	whole bool
+	// delimiters are where the delimiters of a multipart body begin, if they are few.
+	delimiters delimiters
+}
+
+// delimiters are places in a body at which "--" and its boundary stand, none inside
+// another.
+type delimiters struct {
+	boundary string // empty if the places are not known
+	count    int
+	at       [8]int
 }
 
 // settle does the part of the preparation that only the engine needs. If bounded,
@@ -173,16 +183,28 @@ func joinLines(b []byte) []byte {
 // parts than there may be arguments. The engine writes each file to the disk, so
 // their number is bounded before it sees them.
 func (s *Stage) boundParts(h http.Header, p payload) (payload, *filter.Decision) {
-	boundary := boundaryOf(h)
+	boundary, plain := plainBoundary(h)
+	if !plain {
+		boundary = boundaryOf(h)
+	}
 	if boundary == "" {
 		return p, nil // the engine reports it
 	}
-	delimiter := []byte("--" + boundary)
+	var buf [128]byte
+	delimiter := append(append(buf[:0], "--"...), boundary...)
 	rest, seen := p.data, 0
+	d := delimiters{boundary: boundary}
 	for {
 		i := bytes.Index(rest, delimiter)
 		if i < 0 {
+			if seen <= len(d.at) {
+				d.count = seen
+				p.delimiters = d
+			}
 			return p, nil
+		}
+		if seen < len(d.at) {
+			d.at[seen] = len(p.data) - len(rest) + i
 		}
 		if seen++; seen > s.config.arguments+1 { // one more closes the last part
 			break
@@ -197,6 +219,26 @@ func (s *Stage) boundParts(h http.Header, p payload) (payload, *filter.Decision)
 	}
 	p.data, p.cut = p.data[:len(p.data)-len(rest)], true
 	return p, nil
+}
+
+// plainBoundary returns the boundary of a Content-Type field as browsers write it,
+// which is what mime.ParseMediaType returns for it; ok is false for any other.
+func plainBoundary(h http.Header) (boundary string, ok bool) {
+	values := h["Content-Type"]
+	if len(values) == 0 {
+		return "", false
+	}
+	boundary, ok = strings.CutPrefix(values[0], "multipart/form-data; boundary=")
+	if !ok || boundary == "" {
+		return "", false
+	}
+	for i := range len(boundary) {
+		c := boundary[i]
+		if c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
+			return "", false
+		}
+	}
+	return boundary, true
 }
 
 // formPairs returns the pairs of a text that looks like a form: HTML forms of

@@ -418,3 +418,24 @@ func FuzzScan(f *testing.F) {
 		}
 	})
 }
+
+// TestPlainBoundary holds the boundary of a plain Content-Type against that of mime.
+func TestPlainBoundary(t *testing.T) {
+	for _, value := range []string{
+		"multipart/form-data; boundary=x", "multipart/form-data; boundary=----WebKitFormBoundary7MA4YWxkTrZu0gW",
+		"multipart/form-data; boundary=-", "multipart/form-data; boundary=", "multipart/form-data; boundary=x ",
+		"multipart/form-data; boundary=x; charset=utf-8", "multipart/form-data; boundary=\"x\"", "multipart/form-data; boundary=x'y",
+		"multipart/form-data; boundary=x_y", "multipart/form-data;boundary=x", "Multipart/Form-Data; Boundary=x",
+		"multipart/form-data; boundary=@", "multipart/form-data; boundary=[", "multipart/form-data; boundary=`a{",
+		"multipart/form-data; boundary=" + strings.Repeat("a", 300), "multipart/form-data; boundary=\xc3\xa9", "multipart/mixed; boundary=x", "",
+	} {
+		h := http.Header{"Content-Type": {value}}
+		if got, ok := plainBoundary(h); ok && got != boundaryOf(h) {
+			t.Errorf("%q: %q, want %q", value, got, boundaryOf(h))
+		}
+	}
+	h := http.Header{"Content-Type": {"multipart/form-data; boundary=----geckoformboundary1f"}}
+	if got, ok := plainBoundary(h); !ok || got != "----geckoformboundary1f" {
+		t.Errorf("%q, %v, want what stands there", got, ok)
+	}
+}

@@ -34,6 +34,11 @@ type Body struct {
 	// it, but for a byte order mark. What the rules see is the same as if the stage
 	// had prepared it.
 	Whole bool
+	// Delimiters, if there are any, are all places in Data at which "--" and Boundary
+	// stand, from the left, without those that begin inside another. Only bodies of kind
+	// Multipart have them.
+	Boundary   string
+	Delimiters []int
 }
 
 // Body fills v, which holds what the rules of phase 1 see, with what those of
@@ -100,7 +105,7 @@ func (b *Builder) fill(v *View, in Body, parser string) Reason {
 	case "JSON":
 		return b.json(v, data)
 	case "MULTIPART":
-		return b.multipart(v, data, in.Cut)
+		return b.multipart(v, data, &in)
 	case "XML":
 		return b.xml(v, data, in.Whole)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/netip"
@@ -197,6 +198,9 @@ func (p *policy) compareRequest(tb testing.TB, r *filter.Request, body []byte) o
 			p.equal(tb, v, got.phase2)
 		}
 	}
+	if in.Kind == view.Multipart && processor == "MULTIPART" {
+		p.compareDelimiters(tb, v, r, in, out.body)
+	}
 	if in.Kind == view.XML && processor == "XML" && !in.Whole && !in.Cut && len(in.Data) > 0 {
 		p.compareWhole(tb, v, r, got, body)
 	}
@@ -204,6 +208,47 @@ func (p *policy) compareRequest(tb testing.TB, r *filter.Request, body []byte) o
 		tb.Logf("%s %q: %q", hr.Method, hr.Header, got.body)
 	}
 	return out
+}
+
+// compareDelimiters holds that a body has the same values where its delimiters are
+// known. v holds them without.
+func (p *policy) compareDelimiters(tb testing.TB, v *view.View, r *filter.Request, in view.Body, want view.Reason) {
+	tb.Helper()
+	_, all, err := mime.ParseMediaType(r.HTTP.Header.Get("Content-Type"))
+	in.Boundary = all["boundary"]
+	if err != nil || in.Boundary == "" {
+		return
+	}
+	delimiter := []byte("--" + in.Boundary)
+	in.Delimiters = []int{}
+	for at := 0; ; at += len(delimiter) {
+		i := bytes.Index(in.Data[at:], delimiter)
+		if i < 0 {
+			break
+		}
+		at += i
+		in.Delimiters = append(in.Delimiters, at)
+	}
+	w := view.Get()
+	defer w.Release()
+	if known := p.builder.Head(w, r, view.Multipart); known != view.Known {
+		tb.Fatalf("the head is %v the second time", known)
+	}
+	if got := p.builder.Body(w, in, "MULTIPART"); got != want {
+		tb.Errorf("%v with the delimiters, %v without", got, want)
+		return
+	}
+	if want != view.Known {
+		return
+	}
+	for c := range variables.RuleVariable(128) {
+		if !view.Knows(c) || c == variables.UniqueID || c == variables.RequestHeaders { // net/http has the header in a map
+			continue
+		}
+		if view.IsList(c) && !slices.Equal(w.List(c), v.List(c)) || !view.IsList(c) && w.Single(c) != v.Single(c) {
+			tb.Errorf("%s: %q with the delimiters, %q without", c.Name(), w.List(c), v.List(c))
+		}
+	}
 }
 
 // compareWhole is the same for an XML document that nobody has prepared.

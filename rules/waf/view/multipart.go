@@ -21,8 +21,8 @@ const maxBoundary = 200
 // reading: every line ends with CRLF, no header goes on in a second line, no
 // parameter but filename* is extended, nothing but an empty line stands before the
 // first boundary, and the last one is there.
-func (b *Builder) multipart(v *View, s string, cut bool) Reason {
-	if cut {
+func (b *Builder) multipart(v *View, s string, in *Body) Reason {
+	if in.Cut {
 		return OddMultipart
 	}
 	boundary, ok := v.boundary()
@@ -33,6 +33,11 @@ func (b *Builder) multipart(v *View, s string, cut bool) Reason {
 	v.buf = append(v.buf, "\r\n--"...)
 	v.buf = append(v.buf, boundary...)
 	delimiter := v.since(mark)
+	known := in.Delimiters
+	if in.Boundary != boundary || strings.IndexByte(boundary, '\n') >= 0 {
+		known = nil
+	}
+	whole := s
 	s = strings.TrimPrefix(s, "\r\n")
 	if !strings.HasPrefix(s, delimiter[2:]) {
 		return OddMultipart
@@ -58,7 +63,12 @@ func (b *Builder) multipart(v *View, s string, cut bool) Reason {
 			return OddMultipart
 		}
 		var content string
-		if content, rest, ok = cutPart(rest, delimiter); !ok {
+		if known != nil {
+			content, rest, ok = cutKnown(whole, len(whole)-len(rest), &known, delimiter)
+		} else {
+			content, rest, ok = cutPart(rest, delimiter)
+		}
+		if !ok {
 			return OddMultipart
 		}
 		total += len(content)
@@ -113,6 +123,26 @@ func cutPart(s, delimiter string) (content, rest string, ok bool) {
 			return s[:from-len(delimiter)], rest, true
 		}
 	}
+}
+
+// cutKnown is cutPart for what begins at from, where the delimiters are known. It takes
+// those that it has passed off the list. No delimiter behind a line end is missing from
+// it: one that began before the line end would have that in its boundary.
+func cutKnown(s string, from int, known *[]int, delimiter string) (content, rest string, ok bool) {
+	size := len(delimiter) - 2
+	for len(*known) > 0 {
+		at := (*known)[0]
+		*known = (*known)[1:]
+		if at < from {
+			continue
+		}
+		rest := s[at+size:]
+		if at != from && (at-2 < from || s[at-2] != '\r' || s[at-1] != '\n') || !endsBoundary(rest) {
+			continue
+		}
+		return s[from:max(from, at-2)], rest, true
+	}
+	return "", "", false
 }
 
 // endsBoundary reports whether the engine's parser takes what stands before rest
