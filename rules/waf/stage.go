@@ -68,6 +68,7 @@ const affordable = 16 << 10
 // policy wants of such a body: less of it, or nothing. Costly headers are refused
 // always; no policy says that anything may come in them.
 func (s *Stage) judge(r *filter.Request) (outcome, error) {
+	s.loaded.warmer.noticed()
 	out, err := s.engine.evaluate(r, func(kind bodyKind) (payload, *filter.Decision) {
 		return s.readPayload(r, kind, s.config.BodyLimit)
 	})

@@ -22,13 +22,28 @@ import (
 // warmer warms one engine.
 type warmer struct {
 	start sync.Once
-	stop  atomic.Bool
+	stop  atomic.Bool // nobody uses the engine any more
 	done  chan struct{}
+	busy  atomic.Bool // it is at work
+	asked atomic.Bool // a request has come since the last slice
 }
 
 // warmPasses is how often the texts are read, at most: a text comes to an end with
 // the states that the passes before have left.
 const warmPasses = 4
+
+// The work is done in slices that take about as long as a request does. Behind each
+// comes a rest in proportion to it: a short one while nobody asks, and while requests
+// come one that leaves them nine tenths of a processor.
+const (
+	restIdle = 0.25
+	restBusy = 9
+	restMost = 200 * time.Millisecond
+	restStep = 10 * time.Millisecond // in which it is seen that the engine is given up
+)
+
+// warmTurn lets one engine of the process work at a time.
+var warmTurn sync.Mutex
 
 // warm begins to warm the engine of s, unless it has begun. It returns at once.
 func (s *Stage) warm() {
@@ -36,10 +51,14 @@ func (s *Stage) warm() {
 	w.start.Do(func() {
 		done := make(chan struct{})
 		w.done = done
+		w.busy.Store(true)
 		go func() {
 			defer close(done)
+			defer w.busy.Store(false)
 			s.read(w, ordinary())
-			s.arm(w)
+			if g := s.loaded.gate; g != nil {
+				g.Prepare(w.pause())
+			}
 			if !w.stop.Load() {
 				s.loaded.budget.weigh()
 			}
@@ -47,16 +66,49 @@ func (s *Stage) warm() {
 	})
 }
 
-// arm makes what is needed for texts that the automata explode with.
-func (s *Stage) arm(w *warmer) {
-	if p := s.loaded.proof; p != nil {
-		p.Prepare(w.stop.Load)
+// noticed notes that a request has come, while that is of interest.
+func (w *warmer) noticed() {
+	if w.busy.Load() && !w.asked.Load() {
+		w.asked.Store(true)
 	}
-	if p := s.loaded.follow; p != nil {
-		p.Prepare(w.stop.Load)
+}
+
+// slice does a part of the work, and rests.
+func (w *warmer) slice(work func()) {
+	warmTurn.Lock()
+	start := time.Now()
+	work()
+	took := time.Since(start)
+	warmTurn.Unlock()
+	w.rest(took)
+}
+
+// pause returns a function for work that asks it whether it is to stop: it rests when
+// a slice is done.
+func (w *warmer) pause() (stop func() bool) {
+	const slice = 2 * time.Millisecond
+	start := time.Now()
+	return func() bool {
+		if took := time.Since(start); took > slice {
+			w.rest(took)
+			start = time.Now()
+		}
+		return w.stop.Load()
 	}
-	if g := s.loaded.gate; g != nil {
-		g.Prepare(w.stop.Load)
+}
+
+// rest waits as long as what has taken so long asks for. Where nothing is warmed in
+// the background, it does not.
+func (w *warmer) rest(took time.Duration) {
+	if !w.busy.Load() {
+		return
+	}
+	share := restIdle
+	if w.asked.Swap(false) {
+		share = restBusy
+	}
+	for left := min(time.Duration(share*float64(took)), restMost); left > 0 && !w.stop.Load(); left -= restStep {
+		time.Sleep(min(left, restStep))
 	}
 }
 
@@ -96,9 +148,9 @@ func (s *Stage) read(w *warmer, requests []func() *http.Request) {
 			progress.Add(-1) // all are read
 			return
 		case i >= warmPasses*len(requests):
-			s.readOne(&e.plain, requests[n]())
+			w.slice(func() { s.readOne(&e.plain, requests[n]()) })
 		case !proved[n]:
-			proved[n] = s.readOne(e, requests[n]())
+			w.slice(func() { proved[n] = s.readOne(e, requests[n]()) })
 		}
 	}
 }

@@ -2,6 +2,8 @@ package waf
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/moatwaf/moat/filter"
 )
@@ -53,5 +55,51 @@ func TestWarmEnds(t *testing.T) {
 	}
 	if err := mustNew(t, Config{Threshold: 78}).Warmed(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestWarmRests holds that the background work gives way: it rests after each slice, long
+// while requests come, and not at all when nobody uses the engine any more.
+func TestWarmRests(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		asked, stop bool
+		took, want  time.Duration
+	}{
+		{"nobody asks", false, false, 40 * time.Millisecond, 10 * time.Millisecond},
+		{"requests come", true, false, 10 * time.Millisecond, 90 * time.Millisecond},
+		{"a long slice", true, false, time.Second, restMost},
+		{"nobody uses it", true, true, time.Second, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &warmer{}
+				w.busy.Store(true)
+				w.stop.Store(c.stop)
+				if c.asked {
+					w.noticed()
+				}
+				start := time.Now()
+				w.rest(c.took)
+				if got := time.Since(start); got != c.want {
+					t.Errorf("rests for %v, want %v", got, c.want)
+				}
+				if w.asked.Load() {
+					t.Error("the request is remembered for the next slice")
+				}
+			})
+		})
+	}
+}
+
+// TestWarmNotices holds that only a warm-up that is at work is told of requests.
+func TestWarmNotices(t *testing.T) {
+	w := &warmer{}
+	if w.noticed(); w.asked.Load() {
+		t.Error("noted without a warm-up")
+	}
+	start := time.Now()
+	if w.rest(time.Hour); time.Since(start) > time.Minute {
+		t.Error("rests without a warm-up")
 	}
 }

@@ -7,6 +7,7 @@ type budget struct {
 	units int  // transitions, a new state as costState of them
 	nanos int  // the same in nanoseconds, as they are estimated
 	first bool // the scan ends with the first pattern that matches
+	edges int  // transitions that were taken on which something matches
 	// again says that somebody else goes on where the scan gives up: it reports what
 	// it has found until then, and not all that it could not decide.
 	again bool
@@ -120,6 +121,7 @@ func (c *cursor) detour(n uint32, b byte, out Bits, left *budget) {
 		// transition.
 		c.view()
 	}
+	left.edges++
 	e := &c.v.edges[n]
 	out.or(c.v.accs[e.acc])
 	c.row = e.to

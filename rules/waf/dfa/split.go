@@ -34,9 +34,11 @@ type single struct {
 
 const (
 	// What it costs to read a byte with the automaton of a single pattern, and with
-	// that of the literals, and to ask which patterns are left, in nanoseconds.
-	nanosRead     = 3
-	nanosLiterals = 3
+	// that of the literals, to take a transition on which something matches, and to
+	// ask which patterns are left, in nanoseconds.
+	nanosRead     = 2
+	nanosLiterals = 2
+	nanosEdge     = 10
 	nanosBegin    = 3000
 	// What each text gets for new states, in nanoseconds: for itself, for each byte,
 	// and at most.
@@ -110,8 +112,8 @@ func (s *Set) Prepare(m *Memory, stop func() bool) {
 
 // ScanFor reports which of the wanted patterns match text, and maybe others; nil wants
 // all. It clears out before. For what is not there yet it spends no more than nanos, in
-// nanoseconds as they are estimated, and takes off what it has spent; what a text costs
-// whose states are there is not counted. It returns false if that did not suffice: out
+// nanoseconds as they are estimated, and takes off what it has spent, which may be a
+// little more; what it costs to look a text up whose states are there is not counted. It returns false if that did not suffice: out
 // then holds every id that was not decided.
 func (s *Set) ScanFor(text string, out, wanted Bits, nanos *int) bool {
 	out.Clear()
@@ -132,7 +134,7 @@ func (s *Set) scanOn(text string, out Bits, nanos *int, most int) bool {
 	most = min(most, *nanos)
 	left := budget{units: s.budget, nanos: most, again: true}
 	ok := s.scan(text, out, &left)
-	*nanos -= most - left.nanos
+	*nanos -= most - left.nanos + nanosEdge*left.edges
 	return ok
 }
 
@@ -209,7 +211,7 @@ func (p *parts) begin(text string, out, wanted Bits, nanos *int) *asked {
 	read := budget{units: math.MaxInt, nanos: max(0, *nanos)}
 	had := read.nanos
 	q.ok = p.literals.scan(text, q.found, &read)
-	*nanos -= had - read.nanos
+	*nanos -= had - read.nanos + nanosEdge*read.edges
 	for i := range min(len(out), p.words, len(q.found)) {
 		out[i] |= q.found[i]
 	}
@@ -267,7 +269,7 @@ func (s *Set) matches(text string, out Bits, nanos *int) (match, decided bool) {
 	for _, a := range s.autos {
 		decided = a.first(text, out, &left)
 	}
-	*nanos = left.nanos
+	*nanos = left.nanos - nanosEdge*left.edges
 	return out.Has(0), decided
 }
 

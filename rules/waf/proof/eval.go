@@ -199,7 +199,7 @@ func (r *Request) operate(l *link, arg, text string) bool {
 		return l.native(arg, text) != l.negated
 	}
 	// An expression takes many times what a scan takes.
-	r.cost.Bytes += workExact * len(text)
+	r.cost.Bytes += workOfOperator(l.name) * len(text)
 	if r.exact += operatorCost * len(text); r.exact > maxExact {
 		r.fail(dear)
 		return false

@@ -14,7 +14,8 @@ const (
 	workScan     = 2  // an automaton
 	workNative   = 2  // an operator that is done here
 	workOperator = 20 // an operator of the engine
-	workExact    = 60 // the same for a rule that is left, most often an expression
+	workExact    = 60 // the same for a rule that is left, if it is an expression
+	workRange    = 3  // the same for @validateByteRange
 	workResult   = 1  // a text that comes of a transformation: its kinds of bytes
 	workOther    = 4  // a transformation that is not among works
 )
@@ -50,6 +51,17 @@ func workOf(name string) work {
 		return w
 	}
 	return work{workOther, 2 * workOther}
+}
+
+// workOfOperator returns what it costs to ask the operator of a rule that is left.
+func workOfOperator(name string) int {
+	switch name {
+	case "validateByteRange":
+		return workRange
+	case "pm", "pmFromFile":
+		return workOperator
+	}
+	return workExact
 }
 
 // workBackslash is what a path of Windows with backslashes costs beyond that, which
