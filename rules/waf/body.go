@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/moatwaf/moat/filter"
+	"github.com/moatwaf/moat/rules/waf/view"
 )
 
 // payload is a request body as the rules are to see it.
@@ -29,7 +30,7 @@ type payload struct {
 type delimiters struct {
 	boundary string // empty if the places are not known
 	count    int
-	at       [8]int
+	at       [view.MaxDelimiters]int
 }
 
 // settle does the part of the preparation that only the engine needs. If bounded,

@@ -126,8 +126,8 @@ func (e *proving) prove(p *proof.Proof, r *filter.Request, body *onceBody) (out 
 			q.Remove(ruleBodyError)
 		}
 		seen = view.Body{Kind: view.Kind(p.kind), Data: p.data, Cut: p.cut, Whole: p.whole}
-		if d := &p.delimiters; d.boundary != "" && !p.cut {
-			seen.Boundary, seen.Delimiters = d.boundary, d.at[:d.count]
+		if d := &body.payload.delimiters; d.boundary != "" && !p.cut {
+			seen.Boundary, seen.Delimiters, seen.Count = d.boundary, d.at, d.count
 		}
 	}
 	if known := e.views.Body(v, seen, processor); known != view.Known {

@@ -21,6 +21,9 @@ var kindProcessors = [...]string{
 	Text: "RAW", Form: "URLENCODED", Multipart: "MULTIPART", JSON: "JSON", NDJSON: "JSON", XML: "XML",
 }
 
+// MaxDelimiters is how many delimiters of a multipart body may be known.
+const MaxDelimiters = 8
+
 // Body is a request body as the stage hands it to the engine: decompressed and
 // prepared.
 type Body struct {
@@ -34,11 +37,12 @@ type Body struct {
 	// it, but for a byte order mark. What the rules see is the same as if the stage
 	// had prepared it.
 	Whole bool
-	// Delimiters, if there are any, are all places in Data at which "--" and Boundary
-	// stand, from the left, without those that begin inside another. Only bodies of kind
-	// Multipart have them.
+	// Delimiters are, unless Boundary is empty, all places in Data at which "--" and
+	// Boundary stand, from the left, without those that begin inside another; Count is
+	// how many there are. Only bodies of kind Multipart have them.
 	Boundary   string
-	Delimiters []int
+	Delimiters [MaxDelimiters]int
+	Count      int
 }
 
 // Body fills v, which holds what the rules of phase 1 see, with what those of

@@ -220,14 +220,17 @@ func (p *policy) compareDelimiters(tb testing.TB, v *view.View, r *filter.Reques
 		return
 	}
 	delimiter := []byte("--" + in.Boundary)
-	in.Delimiters = []int{}
 	for at := 0; ; at += len(delimiter) {
 		i := bytes.Index(in.Data[at:], delimiter)
 		if i < 0 {
 			break
 		}
 		at += i
-		in.Delimiters = append(in.Delimiters, at)
+		if in.Count == view.MaxDelimiters {
+			return
+		}
+		in.Delimiters[in.Count] = at
+		in.Count++
 	}
 	w := view.Get()
 	defer w.Release()

@@ -33,7 +33,7 @@ func (b *Builder) multipart(v *View, s string, in *Body) Reason {
 	v.buf = append(v.buf, "\r\n--"...)
 	v.buf = append(v.buf, boundary...)
 	delimiter := v.since(mark)
-	known := in.Delimiters
+	known := in.Delimiters[:in.Count]
 	if in.Boundary != boundary || strings.IndexByte(boundary, '\n') >= 0 {
 		known = nil
 	}
