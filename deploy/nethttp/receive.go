@@ -42,6 +42,12 @@ func Receive(w http.ResponseWriter, hr *http.Request) (rw http.ResponseWriter, d
 		return w, nothing, nothing
 	}
 	original := hr.Body
+	if hr.ContentLength == 0 && hr.ProtoMajor < 3 {
+		// No byte may come of it (http.Request), whatever other handlers have put
+		// around it. So that nobody else finds any, the upstream gets none.
+		hr.Body = http.NoBody
+		return w, nothing, func() { hr.Body = original }
+	}
 	b := &timedBody{ReadCloser: original, controller: http.NewResponseController(w), start: time.Now(), timed: true}
 	if server, ok := hr.Context().Value(http.ServerContextKey).(*http.Server); ok && server.ReadTimeout > 0 {
 		b.ceiling = b.start.Add(server.ReadTimeout)

@@ -136,6 +136,41 @@ func TestSlowBodyIsCutOff(t *testing.T) {
 	}
 }
 
+// TestNoBodyIsNone sends requests through a handler that puts something around every
+// body, as Caddy does: where the server says that there is none, filter and upstream
+// get none, and the handlers in front get their own back.
+func TestNoBodyIsNone(t *testing.T) {
+	type wrapped struct{ io.ReadCloser }
+	for _, tt := range []struct {
+		name   string
+		length int64
+		proto  int
+		none   bool
+	}{
+		{"no body", 0, 1, true},
+		{"no body, HTTP/2", 0, 2, true},
+		{"HTTP/3 does not tell", 0, 3, false},
+		{"chunked", -1, 1, false},
+		{"four bytes", 4, 1, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			hr := httptest.NewRequest(http.MethodGet, "/", nil)
+			hr.ProtoMajor, hr.ContentLength = tt.proto, tt.length
+			original := wrapped{io.NopCloser(strings.NewReader("odd!"))}
+			hr.Body = original
+			_, decided, done := Receive(httptest.NewRecorder(), hr)
+			if none := hr.Body == http.NoBody; none != tt.none {
+				t.Errorf("no body: %v, want %v", none, tt.none)
+			}
+			decided()
+			done()
+			if hr.Body != original {
+				t.Errorf("the body is %T behind it, want what it was", hr.Body)
+			}
+		})
+	}
+}
+
 func TestUpgradeToHTTPIsNotPassedOn(t *testing.T) {
 	for _, tt := range []struct{ upgrade, want string }{
 		{"h2c", ""},
