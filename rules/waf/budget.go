@@ -46,7 +46,7 @@ const (
 	gateByte    = 30
 	// maxFound is what the proof may have cost when it finds something: whoever judges
 	// the finding reads the request again.
-	maxFound = maxProofCost / 2
+	maxFound = maxProofCost * 2 / 5
 )
 
 // tooDear reports whether a request of so many bytes that was not proved costs too

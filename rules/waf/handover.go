@@ -95,7 +95,7 @@ type handover struct {
 // maxFollowCost is what it may cost to follow the findings in a request, in the
 // proof's own unit. A large request that costs more is not asked the engine about,
 // which would cost yet more.
-const maxFollowCost = maxProofCost / 2
+const maxFollowCost = maxProofCost * 2 / 5
 
 // followed are the variables of TX that an outcome tells, as plain.outcome reads
 // them.

@@ -33,7 +33,11 @@ func (a *arena) reset() {
 // already stay where they are.
 func (a *arena) grow(n int) []byte {
 	if cap(a.buf)-len(a.buf) < n {
-		a.buf = make([]byte, 0, max(4096, 2*cap(a.buf), 2*n))
+		size := n // of a large text: no more than it takes
+		if n < keepArena/4 {
+			size = max(4096, min(2*cap(a.buf), keepArena), 2*n)
+		}
+		a.buf = make([]byte, 0, size)
 	}
 	at := len(a.buf)
 	return a.buf[at : at : at+n]
@@ -532,7 +536,11 @@ var unicodeDigits = func() (t [256][2]byte) {
 
 func quickUTF8ToUnicode(a *arena, s string, _ gate.Touch) (string, bool) {
 	const digits = "0123456789abcdef"
-	b := a.grow(6 * len(s)) // what the worst text needs, of invalid bytes
+	high := 0
+	for i := range len(s) {
+		high += int(s[i] >> 7)
+	}
+	b := a.grow(len(s) + 5*high) // each byte of an invalid text becomes six
 	for i := 0; i < len(s); {
 		if s[i] < utf8.RuneSelf {
 			from := i

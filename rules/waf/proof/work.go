@@ -39,7 +39,7 @@ var works = map[string]work{
 	"replacecomments":    {2, 2},
 	"removecommentschar": {6, 6},
 	"removenulls":        {1, 1},
-	"utf8tounicode":      {7, 7},
+	"utf8tounicode":      {7, 12},
 	"htmlentitydecode":   {3, 3},
 	"jsdecode":           {3, 3},
 	"cssdecode":          {3, 3},
