@@ -90,7 +90,7 @@ func loadBudgeted(key digest, plan []segment, src *source, c *Config) (*loaded, 
 			ReadFile:   root.ReadFile,
 			Memory:     l.memory,
 			MaxCache:   min(maxFollowCache, int(c.Memory)/8),
-			MaxCost:    maxFollowCost,
+			MaxCost:    maxProofCost,
 			Follow:     true,
 			Numbers:    followed[:],
 		})

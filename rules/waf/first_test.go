@@ -62,7 +62,7 @@ func TestFirst(t *testing.T) {
 	if raceSlows > 1 || testing.Short() {
 		t.Skip("the cost of instrumented code says nothing")
 	}
-	const bound = 300 * time.Millisecond
+	const bound = 150 * time.Millisecond
 	var table strings.Builder
 	for _, c := range firsts() {
 		// The automata of the engine before must be gone.

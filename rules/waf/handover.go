@@ -92,10 +92,19 @@ type handover struct {
 	spent int    // what the proof has cost, in nanoseconds as it is estimated
 }
 
-// maxFollowCost is what it may cost to follow the findings in a request, in the
-// proof's own unit. A large request that costs more is not asked the engine about,
-// which would cost yet more.
+// maxFollowCost is what it may cost to follow the findings in a large request, in the
+// proof's own unit: one that costs more is not asked the engine about, which would
+// cost yet more. The engine is asked about every small one, so that more may be spent
+// to spare it that.
 const maxFollowCost = maxProofCost * 2 / 5
+
+// followCost is what it may cost to follow the findings in a request of so many bytes.
+func (e *proving) followCost(size int) int {
+	if size <= e.small {
+		return maxProofCost
+	}
+	return maxFollowCost
+}
 
 // followed are the variables of TX that an outcome tells, as plain.outcome reads
 // them.

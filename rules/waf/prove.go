@@ -87,12 +87,16 @@ func (e *proving) prove(p *proof.Proof, r *filter.Request, body *onceBody) (out 
 		v.Release()
 	}()
 
+	follow := p == e.follow
 	kind := bodyKindOf(r.HTTP)
 	if known := e.views.Head(v, r, view.Kind(kind)); known != view.Known {
 		return outcome{}, &handover{cause: causeShape, what: known.String()}
 	}
 	if isTunnel(r.HTTP) {
 		q.Remove(ruleURI)
+	}
+	if follow {
+		q.Bound(e.followCost(headSize(r.HTTP)))
 	}
 	found := q.Headers(v)
 	switch {
@@ -124,6 +128,9 @@ func (e *proving) prove(p *proof.Proof, r *filter.Request, body *onceBody) (out 
 		}
 		if p.cut {
 			q.Remove(ruleBodyError)
+		}
+		if follow {
+			q.Bound(e.followCost(headSize(r.HTTP) + len(p.data)))
 		}
 		seen = view.Body{Kind: view.Kind(p.kind), Data: p.data, Cut: p.cut, Whole: p.whole}
 		if d := &body.payload.delimiters; d.boundary != "" && !p.cut {

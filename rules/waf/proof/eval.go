@@ -27,6 +27,8 @@ type Request struct {
 	allowed   bool
 	passive   bool // the engine is not on
 
+	maxCost int // what may be spent on the request
+
 	rule    *rule // being evaluated
 	matches []found
 	link    int // where the matches of the current link begin

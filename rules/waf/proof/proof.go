@@ -177,7 +177,7 @@ func New(program *seclang.Program, waf coraza.WAF, o Options) *Proof {
 	}
 	p.rules, p.names, p.slots = c.rules, c.names, c.slots
 
-	l := &loader{compiler: c, r: &Request{proof: p, loading: true, removed: make([]uint64, (len(c.rules)+63)/64)}}
+	l := &loader{compiler: c, r: &Request{proof: p, maxCost: p.maxCost, loading: true, removed: make([]uint64, (len(c.rules)+63)/64)}}
 	l.r.tx = newTX(c.names, c.slots)
 	l.load()
 	p.removed, p.trails = l.gone, l.trails
@@ -250,10 +250,16 @@ func (p *Proof) Rules() int { return len(p.rows) }
 // Begin returns the state for one request. End gives it back.
 func (p *Proof) Begin() *Request {
 	if p.off != "" {
-		return &Request{proof: p}
+		return &Request{proof: p, maxCost: p.maxCost}
 	}
-	return p.pool.Get().(*Request)
+	r := p.pool.Get().(*Request)
+	r.maxCost = p.maxCost
+	return r
 }
+
+// Bound bounds what is spent on this request from now on, with what was spent before,
+// in place of [Options.MaxCost].
+func (r *Request) Bound(cost int) { r.maxCost = cost }
 
 // End gives a Request back. It must not be used afterwards.
 func (r *Request) End() {

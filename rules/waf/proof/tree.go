@@ -300,7 +300,7 @@ func (t *tree) transform(r *Request, i int) {
 }
 
 // over reports whether the request has cost too much.
-func (r *Request) over() bool { return r.cost.Total() > r.proof.maxCost }
+func (r *Request) over() bool { return r.cost.Total() > r.maxCost }
 
 // add adds a text and returns its number.
 func (t *tree) add(s *scratch, value string, touch gate.Touch) int {
@@ -388,7 +388,7 @@ func (t *tree) read(r *Request, c *scanner, value string, bits, wanted dfa.Bits)
 	r.cost.Bytes += workScan * len(value)
 	ok := false
 	if c.set != nil {
-		left := max(0, r.proof.maxCost-r.cost.Total())
+		left := max(0, r.maxCost-r.cost.Total())
 		r.left = left
 		ok = c.set.ScanFor(value, s.found, wanted, &r.left)
 		r.cost.Bytes += left - r.left
@@ -411,7 +411,7 @@ func (x *probe) passes(r *Request, value string) bool {
 		r.cost.Bytes += workNative * len(value)
 		return l.native(x.arg, value) != x.negated
 	case x.necessary != nil:
-		left := max(0, r.proof.maxCost-r.cost.Total())
+		left := max(0, r.maxCost-r.cost.Total())
 		r.left = left
 		may := x.necessary(value, &r.left)
 		r.cost.Bytes += left - r.left
@@ -431,6 +431,7 @@ func (r *Request) matchesAlone(x *probe, s source, name, value string) bool {
 	}
 	*sub.only = single{source: s, name: name, value: value, depth: x.depth}
 	sub.cost, sub.exact, sub.failed, sub.unknown = Cost{}, 0, "", false
+	sub.maxCost = r.maxCost
 	hit := sub.evaluate(x.rule)
 	hit = hit || sub.failed != "" || sub.unknown
 	// A name that it has made up may be one that another rule looks for.
