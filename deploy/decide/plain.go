@@ -34,7 +34,7 @@ func (l plainListener) Accept() (net.Conn, error) {
 // question, and each of them is one more wake-up: half of what a decision costs.
 type plainConn struct {
 	net.Conn
-	io      io.ReadWriter // of Conn; not used while the server reads or writes
+	io      io.ReadWriter // of Conn; not read while the server reads
 	handler *Handler
 	session *session
 	closing *atomic.Bool // of the server
@@ -76,6 +76,10 @@ func (c *plainConn) Read(p []byte) (int, error) {
 	}
 	return c.Conn.Read(p)
 }
+
+// Write implements io.Writer. It is the server's, which writes while no question is
+// answered here.
+func (c *plainConn) Write(p []byte) (int, error) { return c.io.Write(p) }
 
 // Close implements io.Closer. A question that is being answered is answered first.
 func (c *plainConn) Close() error {

@@ -17,6 +17,7 @@ type quietConn struct {
 	raw        syscall.RawConn
 	in, out    quietCall
 	read, send func(fd uintptr) bool
+	interest   *interest // of the poller; nil if nobody knows it. The writer's.
 }
 
 // quietCall is what a system call is given, and what it returns.
@@ -48,8 +49,23 @@ func quiet(c net.Conn) io.ReadWriter {
 	}
 	q := &quietConn{raw: raw}
 	q.read = func(fd uintptr) bool { return q.in.do(syscall.SYS_READ, fd) }
-	q.send = func(fd uintptr) bool { return q.out.do(syscall.SYS_WRITE, fd) }
+	q.send = func(fd uintptr) bool { return q.out.do(syscall.SYS_WRITE, fd) || !q.wait() }
+	_ = raw.Control(func(fd uintptr) { // of a socket that is closed already, a read tells
+		if in, err := pollerInterest(int(fd)); err == nil && in.set(true) == nil {
+			q.interest = in
+		}
+	})
 	return q
+}
+
+// wait has the poller wake the writer, which would wait for ever otherwise. If it
+// reports false, that cannot be had, and the write has failed.
+func (q *quietConn) wait() bool {
+	if q.interest != nil && q.interest.reads && q.interest.set(false) != nil {
+		q.out.errno = syscall.EIO
+		return false
+	}
+	return true
 }
 
 // Read implements io.Reader.
